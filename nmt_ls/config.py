@@ -1,0 +1,284 @@
+"""Every setting and its default, as frozen dataclasses: the only place where either is written.
+
+A YAML file holds any subset of the fields; what it leaves out has the default below. The text
+under each field is its help (`nmt-ls train --help` and docs/configuration.md print it).
+Unknown keys, wrong types and values out of range are refused by name (`nmt_ls.config_files`).
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+FORMAT_VERSION = 1
+
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CorpusConfig:
+    """One set of sentence pairs: where it lies and which columns hold the two sides."""
+
+    kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook"] = "text"
+    """text: two aligned files; tsv, jsonl: one file; datasets: whatever Hugging Face `datasets`
+    loads (hub name, parquet/arrow/csv/json files, a `save_to_disk` folder); phrasebook: built in."""
+    path: str = ""
+    """tsv, jsonl: the file. datasets: hub name, file, glob or folder."""
+    source: str = ""
+    """text: the source file. tsv: column number (from 1) or header name. jsonl, datasets: key,
+    with dots for nested ones (`translation.en`)."""
+    target: str | tuple[str, ...] = ""
+    """As `source`, for the target side. Several (a list) are several references of each source;
+    only validation and test sets may have them."""
+    name: str = ""
+    """datasets: the configuration name on the hub (`de-en` of `wmt14`)."""
+    split: str = ""
+    """datasets: which split (`train`, `train[:1%]`). phrasebook: train, validation or test."""
+    size: Count = 0
+    """Use only the first `size` pairs; 0 means all. phrasebook: how many pairs are drawn."""
+    grammar: Literal["full", "small"] = "full"
+    """phrasebook: the whole grammar, or the sub-grammar of the quickstart."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """The parallel text, and what training leaves out of it."""
+
+    root: str = "."
+    """Relative paths of the corpora below start here. `${NAME:-default}` reads the environment."""
+    source_language: str = "en"
+    """Language code of the source side, for reports."""
+    target_language: str = "de"
+    """Language code of the target side, for reports."""
+    train: CorpusConfig = CorpusConfig()
+    """Training pairs."""
+    validation: CorpusConfig | None = None
+    """Validation pairs; every line is kept."""
+    tests: dict[str, CorpusConfig] = dataclasses.field(default_factory=dict)
+    """Test sets by name; every line is kept, and results.json uses these names."""
+    max_length: Positive = 128
+    """Training pairs with a longer side (subword tokens, end-of-sentence included) are left out."""
+    max_length_ratio: Above0 = 4.0
+    """Training pairs whose longer side has more than this many times the tokens of the shorter
+    one are left out. Pairs with both sides of at most 10 tokens always stay."""
+    deduplicate: bool = False
+    """Keep only the first of identical training pairs."""
+    noise: Rate = 0.0
+    """phrasebook: share of target words replaced by random ones, in the training split only."""
+    pretokenized: bool = False
+    """The text is already segmented: the vocabulary is its whitespace tokens."""
+    joiner: str = "@@ "
+    """pretokenized: what is deleted from outputs and references to undo the segmentation."""
+    num_proc: Positive = 1
+    """Processes that tokenise."""
+    cache_dir: str = ""
+    """Where tokenised tables are cached; empty: `$NMT_LS_CACHE`, else `~/.cache/nmt_ls`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SubwordsConfig:
+    """SentencePiece: how sentences become subword ids."""
+
+    model_file: str = ""
+    """A SentencePiece model to use instead of training one."""
+    source_model_file: str = ""
+    """The source side's model, where the two sides have one each."""
+    joint: bool = True
+    """One model for both sides; false trains one for each."""
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    """Segmentation algorithm."""
+    vocab_size: Annotated[int, Field(ge=100, le=256_000)] = 8000
+    """Number of pieces, the four special ones (pad, unk, bos, eos) included."""
+    character_coverage: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the text's characters that get a piece."""
+    byte_fallback: bool = False
+    """Spell unknown characters as bytes instead of `<unk>`."""
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
+    """SentencePiece normalisation rule (`_cf` lower-cases)."""
+    user_symbols: tuple[str, ...] = ()
+    """Symbols that are always one piece, such as language tags `<2de>`."""
+    training_sentences: Positive = 5_000_000
+    """At most this many sentences, drawn at random, train the model."""
+    sampling_candidates: Positive = 1
+    """Subword regularisation (Kudo 2018): each training sentence is drawn anew among this many
+    best segmentations; 1 turns it off."""
+    sampling_alpha: NonNegative = 0.1
+    """Subword regularisation: probability ∝ P(segmentation)^alpha; 0 draws uniformly."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """A Transformer encoder–decoder (Vaswani et al. 2017)."""
+
+    encoder_layers: Positive = 3
+    """Encoder layers."""
+    decoder_layers: Positive = 3
+    """Decoder layers."""
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 256
+    """Width of hidden states and embeddings (d_model)."""
+    heads: Positive = 4
+    """Attention heads; must divide `width`."""
+    feed_forward: Positive = 1024
+    """Inner width of the feed-forward blocks."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each block (with one more at the end of each stack) or after it."""
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """Position encoding."""
+    max_positions: Positive = 512
+    """learned positions: the longest sequence."""
+    activation: Literal["relu", "gelu", "swiglu"] = "relu"
+    """Feed-forward activation."""
+    tied_embeddings: Literal["none", "decoder", "all"] = "all"
+    """decoder: target embedding = output matrix; all: source embedding too (joint subwords)."""
+    dropout: Rate = 0.1
+    """Dropout on embeddings and on what each block adds to the residual stream."""
+    attention_dropout: Rate = 0.0
+    """Dropout on attention weights (takes the explicit attention path)."""
+    activation_dropout: Rate = 0.0
+    """Dropout inside the feed-forward blocks."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations and matrix products; parameters, softmax and loss stay float32."""
+    attention: Literal["auto", "xla", "cudnn", "explicit"] = "auto"
+    """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; explicit: our
+    own, which can drop out and return the weights."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LossConfig:
+    """Label-smoothed cross-entropy."""
+
+    label_smoothing: Probability = 0.1
+    """ε: the share of each target's probability mass that is spread over the vocabulary."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How ε goes from `label_smoothing` to `final_label_smoothing` over `training.max_steps`."""
+    final_label_smoothing: Probability = 0.0
+    """linear, cosine: ε at the last step."""
+    convention: Literal[
+        "pytorch", "optax", "huggingface", "marian", "fairseq", "t5x", "flax_wmt", "joeynmt"
+    ] = "pytorch"
+    """Whose definition of the smoothed target is used: ε/V on every class (pytorch, optax,
+    huggingface, marian), ε/(V−1) on the others (fairseq, t5x, flax_wmt), ε/(V−2) without the
+    padding (joeynmt)."""
+    z_loss: NonNegative = 0.0
+    """Adds z_loss · logsumexp(logits)² to each token's loss."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """The training loop, its optimizer and its checkpoints."""
+
+    max_steps: Positive = 10_000
+    """Updates."""
+    batch_tokens: Positive = 4096
+    """Target positions of one update's batch, padding included, over all devices and hosts."""
+    shapes: Annotated[int, Field(ge=1, le=8)] = 8
+    """Distinct (source length, target length) shapes that batches may have."""
+    accumulation: Positive = 1
+    """Each batch is worked through in this many parts, to save memory; the update is the same."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """adamw decouples weight decay; adam has none."""
+    learning_rate: Above0 = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
+    """After the linear warm-up: ∝ 1/√step; or down to `final_learning_rate` at `max_steps`."""
+    warmup_steps: Count = 1000
+    """Linear warm-up from 0."""
+    final_learning_rate: NonNegative = 0.0
+    """cosine, linear: the learning rate at the last step."""
+    beta1: Rate = 0.9
+    """Adam β₁."""
+    beta2: Rate = 0.98
+    """Adam β₂."""
+    epsilon: Above0 = 1e-9
+    """Adam ε (not label smoothing)."""
+    weight_decay: NonNegative = 0.0
+    """adamw: decay of matrices; biases and norms have none."""
+    clip_norm: NonNegative = 1.0
+    """Largest global gradient norm (per-token mean gradient); 0 turns clipping off."""
+    ema_decay: Rate = 0.0
+    """Decay of the exponential moving average of the parameters; 0 keeps none. Where kept, it is
+    what is validated, evaluated and averaged."""
+    devices: Count = 0
+    """Use the first so many local devices; 0 means all."""
+    log_every: Positive = 50
+    """Steps between records in metrics.jsonl."""
+    validate_every: Count = 1000
+    """Steps between validations; 0 never validates."""
+    validate_bleu: bool = True
+    """Also translate the validation set (greedily) and measure BLEU."""
+    checkpoint_every: Positive = 1000
+    """Steps between checkpoints; the last step always has one."""
+    keep_last: Positive = 5
+    """How many of the latest checkpoints are kept."""
+    keep_best: Count = 1
+    """How many of the best validated checkpoints are kept besides."""
+    best_metric: Literal["perplexity", "bleu"] = "perplexity"
+    """What "best" and early stopping go by."""
+    patience: Count = 0
+    """Stop after so many validations without a new best; 0 never stops early."""
+    average_last: Count = 5
+    """At the end, write the average of the last so many checkpoints; 0 writes none."""
+    max_skipped: Positive = 5
+    """Stop after so many steps in a row with gradients that are not finite."""
+    init_from: str = ""
+    """A run directory whose parameters (and subwords) a fine-tuning starts from."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files (`pip install nmt-ls[tensorboard]`)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DecodingConfig:
+    """Beam search."""
+
+    beam: Annotated[int, Field(ge=1, le=200)] = 5
+    """Hypotheses kept at each step; 1 is greedy search."""
+    length_penalty: Literal["none", "average", "gnmt"] = "average"
+    """A hypothesis' score is log p / penalty(n): 1; n^alpha; ((5+n)/6)^alpha. n counts
+    end-of-sentence unless `length_excludes_eos`."""
+    length_alpha: NonNegative = 1.0
+    """The exponent of the length penalty."""
+    length_excludes_eos: bool = False
+    """Do not count end-of-sentence in n."""
+    max_length_ratio: NonNegative = 2.0
+    """Longest output: max_length_ratio · source tokens + max_length_extra."""
+    max_length_extra: Positive = 20
+    """See `max_length_ratio`."""
+    batch_sentences: Positive = 64
+    """Sentences searched at a time."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SweepConfig:
+    """Which runs a comparison consists of."""
+
+    smoothing: tuple[Probability, ...] = (0.0, 0.1, 0.2)
+    """The values of ε that are compared."""
+    seeds: Positive = 3
+    """Runs per ε: seeds `seed`, `seed`+1, …; the same ones for every ε."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """One training run, with all that decides it."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    """Version of this format."""
+    name: str = ""
+    """What reports call this experiment."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Decides initialisation, data order, dropout and sampling."""
+    data: DataConfig = DataConfig()
+    subwords: SubwordsConfig = SubwordsConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    sweep: SweepConfig = SweepConfig()

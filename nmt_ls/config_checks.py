@@ -1,0 +1,130 @@
+"""Settings that are each in range but do not go together."""
+
+import re
+from collections.abc import Iterator
+
+from nmt_ls.config import Config, CorpusConfig
+
+
+def check_together(config: Config) -> list[str]:
+    """One line for each contradiction: the setting, its value, the way out."""
+    return [*_data(config), *_subwords(config), *_model(config), *_training(config)]
+
+
+def _data(config: Config) -> Iterator[str]:
+    data = config.data
+    corpora = {"data.train": data.train}
+    if data.validation is not None:
+        corpora["data.validation"] = data.validation
+    for name, test in data.tests.items():
+        if not re.fullmatch(r"[\w-]+", name):
+            yield f"data.tests.{name}: a test set's name has letters, digits, _ and - only"
+        corpora[f"data.tests.{name}"] = test
+    for key, corpus in corpora.items():
+        yield from _corpus(key, corpus)
+    if isinstance(data.train.target, tuple) and len(data.train.target) > 1:
+        yield (
+            f"data.train.target names {len(data.train.target)} references; "
+            "only validation and test sets may have several"
+        )
+    if data.noise and data.train.kind != "phrasebook":
+        yield f"data.noise={data.noise:g} needs data.train.kind=phrasebook; set it to 0"
+    if data.max_length_ratio < 1:
+        yield f"data.max_length_ratio={data.max_length_ratio:g}: must be at least 1"
+
+
+def _corpus(key: str, corpus: CorpusConfig) -> Iterator[str]:
+    if corpus.kind == "text":
+        for side in ("source", "target"):
+            named = getattr(corpus, side)
+            if not named or (isinstance(named, tuple) and not all(named)):
+                yield f"{key}.{side} names no file; kind=text needs two aligned files"
+    elif corpus.kind != "phrasebook" and not corpus.path:
+        yield f"{key}.path is empty; kind={corpus.kind} needs it"
+    if corpus.kind == "phrasebook":
+        if corpus.split not in ("", "train", "validation", "test"):
+            yield f"{key}.split={corpus.split}: must be one of train, validation, test"
+        if not corpus.size:
+            yield f"{key}.size=0: say how many pairs the phrasebook shall draw"
+
+
+def _subwords(config: Config) -> Iterator[str]:
+    subwords = config.subwords
+    if subwords.source_model_file and not subwords.model_file:
+        yield "subwords.source_model_file needs subwords.model_file (the target side's) too"
+    if subwords.source_model_file and subwords.joint:
+        yield "subwords.source_model_file is set; set subwords.joint=false as well"
+    if subwords.model_file and not subwords.source_model_file and not subwords.joint:
+        yield "subwords.joint=false with a model_file needs subwords.source_model_file too"
+    if subwords.sampling_candidates > 1:
+        if config.data.pretokenized:
+            yield (
+                f"subwords.sampling_candidates={subwords.sampling_candidates}: pretokenized text "
+                "has one segmentation; set it to 1"
+            )
+        elif subwords.algorithm == "bpe" and not subwords.model_file:
+            yield (
+                f"subwords.sampling_candidates={subwords.sampling_candidates} needs "
+                "subwords.algorithm=unigram; set it to 1 for bpe"
+            )
+    symbols = subwords.user_symbols
+    for symbol in symbols:
+        if not symbol or re.search(r"[\s▁]", symbol):
+            yield f"subwords.user_symbols: {symbol!r} is empty or has a space in it"
+        if symbol in ("<pad>", "<unk>", "<s>", "</s>"):
+            yield f"subwords.user_symbols: {symbol} is there already"
+    if len(set(symbols)) < len(symbols):
+        yield "subwords.user_symbols: a symbol stands twice"
+
+
+def _model(config: Config) -> Iterator[str]:
+    model, longest = config.model, config.data.max_length
+    if model.width % model.heads:
+        divisors = [n for n in range(1, model.width + 1) if model.width % n == 0]
+        nearest = min(divisors, key=lambda n: abs(n - model.heads))
+        yield (
+            f"model.heads={model.heads} does not divide model.width={model.width}; "
+            f"use {nearest} heads"
+        )
+    if model.tied_embeddings == "all" and not config.subwords.joint:
+        yield (
+            "model.tied_embeddings=all needs one vocabulary for both sides; set "
+            "subwords.joint=true or model.tied_embeddings=decoder"
+        )
+    if model.positions == "learned" and model.max_positions < longest:
+        yield (
+            f"model.max_positions={model.max_positions} cannot hold a sentence of {longest} "
+            "tokens; raise it or lower data.max_length"
+        )
+
+
+def _training(config: Config) -> Iterator[str]:
+    training = config.training
+    if training.batch_tokens < config.data.max_length:
+        yield (
+            f"training.batch_tokens={training.batch_tokens} cannot hold one sentence of "
+            f"{config.data.max_length} tokens; raise it or lower data.max_length"
+        )
+    if training.schedule in ("cosine", "linear") and training.warmup_steps >= training.max_steps:
+        yield (
+            f"training.warmup_steps={training.warmup_steps} leaves no step of "
+            f"training.max_steps={training.max_steps} for the {training.schedule} schedule; "
+            "lower it"
+        )
+    if training.optimizer == "adam" and training.weight_decay:
+        yield (
+            f"training.weight_decay={training.weight_decay:g} has no effect with "
+            "training.optimizer=adam; use adamw or set it to 0"
+        )
+    if training.average_last > training.keep_last:
+        yield (
+            f"training.average_last={training.average_last} needs as many checkpoints; raise "
+            f"training.keep_last={training.keep_last} or lower it"
+        )
+    if training.best_metric == "bleu" and not training.validate_bleu:
+        yield "training.best_metric=bleu needs training.validate_bleu=true"
+    if training.patience and not (training.validate_every and config.data.validation):
+        yield (
+            f"training.patience={training.patience} needs data.validation and "
+            "training.validate_every; set it to 0"
+        )

@@ -1,0 +1,1 @@
+"""Sentences → subwords → tables: everything between files of text and arrays of ids."""

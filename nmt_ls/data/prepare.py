@@ -1,0 +1,307 @@
+"""From a configuration to tokenised tables: read, train subwords, filter, encode, cache."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from nmt_ls.config import Config, CorpusConfig, DataConfig
+from nmt_ls.data import corpora
+from nmt_ls.data.cache import cache_root, cached_folder, hash_of, read_table, write_table
+from nmt_ls.data.filtering import FEATURES, Counts, batches, encoded, first_of_identical
+from nmt_ls.data.subwords import Subwords
+from nmt_ls.errors import UserError
+
+FORMAT = 1
+"""Counts changes of the tokenised table; part of every fingerprint."""
+
+CORPUS_SEED = 1
+"""Draws the phrasebook's sentences. Not `config.seed`: runs that differ in their seed train and
+are tested on the same text, so that they can be compared sentence by sentence."""
+
+UNK_TOLERATED = 0.001
+"""A share of `<unk>` above this is warned of."""
+
+TRAINING_CHARACTERS = 40_000_000
+"""Subwords are trained on a sample of at most so many: SentencePiece's unigram trainer takes some
+23 bytes of memory for each."""
+
+Log = Callable[[str], None]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass
+class EvaluationSet:
+    """A validation or test set: every line of it, in order."""
+
+    name: str
+    sources: list[str]
+    """Source sentences as they stand in the file."""
+    references: list[list[str]]
+    """The references of each source; segmentation marks of pretokenized text undone."""
+    source_ids: list[np.ndarray]
+    """int32 [tokens] of each source, `eos` at the end."""
+    target_ids: list[np.ndarray]
+    """int32 [tokens] of each first reference, `eos` at the end."""
+    unk_share: float
+    """Share of `<unk>` among the tokens of both sides, `eos` not counted."""
+    fingerprint: str
+    """Digest of text and subwords."""
+
+
+@dataclasses.dataclass
+class PreparedData:
+    """What training needs of the data."""
+
+    train: datasets.Dataset
+    """Memory-mapped; columns source, target (string), source_ids, target_ids (list of int32,
+    `eos` at the end)."""
+    subwords: Subwords
+    report: dict[str, Any]
+    """pairs_read, removed (by filter), pairs_kept, tokens (by side, `eos` included), unk_share
+    (by split and side)."""
+    fingerprint: str
+    """Digest of all that decided the table."""
+    validation: EvaluationSet | None
+
+
+def load_evaluation_set(
+    name: str,
+    corpus: CorpusConfig,
+    config: Config | DataConfig,
+    subwords: Subwords,
+    seed: int = CORPUS_SEED,
+) -> EvaluationSet:
+    """Every line of a validation or test set, empty ones too, encoded.
+
+    Args:
+        name: What the set is called.
+        corpus: Where it lies.
+        config: The data settings, or the configuration that has them.
+        subwords: Encodes both sides.
+        seed: Draws the phrasebook's sentences.
+
+    Raises:
+        UserError: see `corpora.load_pairs`.
+    """
+    data = config.data if isinstance(config, Config) else config
+    key = f"data.tests.{name}" if data.tests.get(name) == corpus else ""
+    if corpus == data.validation and (name == "validation" or not key):
+        key = "data.validation"
+    pairs = corpora.load_pairs(corpus, data, seed=seed, key=key)
+    sources = list(pairs["source"])
+    references = [list(row) for row in pairs["references"]]
+    source_ids = subwords.encode_source(sources, threads=data.num_proc)
+    target_ids = subwords.encode_target([row[0] for row in references], threads=data.num_proc)
+    unknown = sum(ids.count(subwords.unk) for ids in chain(source_ids, target_ids))
+    tokens = sum(len(ids) - 1 for ids in chain(source_ids, target_ids))
+    return EvaluationSet(
+        name=name,
+        sources=sources,
+        references=[[subwords.undo(text) for text in row] for row in references],
+        source_ids=[np.array(ids, np.int32) for ids in source_ids],
+        target_ids=[np.array(ids, np.int32) for ids in target_ids],
+        unk_share=unknown / max(tokens, 1),
+        fingerprint=hash_of(
+            [corpora.content_fingerprint(corpus, data, seed, key=key), subwords.fingerprint]
+        ),
+    )
+
+
+def prepare(
+    config: Config, *, subwords: Subwords | None = None, log: Log = _to_stderr
+) -> PreparedData:
+    """The training table, the subwords and the validation set of a configuration.
+
+    Args:
+        config: `data` and `subwords` are used.
+        subwords: Use these instead of training or reading any (fine-tuning).
+        log: Takes progress and warnings, a line at a time.
+
+    Returns:
+        The same text and settings give the identical table, from the cache where there is one.
+
+    Raises:
+        UserError: the text or the settings are at fault, or no pair is left to train on.
+    """
+    data = config.data
+    if subwords is None and config.subwords.model_file:
+        subwords = Subwords.from_files(
+            config.subwords, pretokenized=data.pretokenized, joiner=data.joiner
+        )
+    _check_evaluation_files(data, log)
+    content = corpora.content_fingerprint(data.train, data, CORPUS_SEED, key="data.train")
+    fingerprint = _fingerprint(config, content, subwords)
+    folder = cache_root(data) / fingerprint
+
+    def build(building: Path) -> None:
+        _build(building, config, subwords, log)
+
+    cached_folder(folder, build, log)
+    report = json.loads((folder / "report.json").read_text())
+    found = Subwords.load(folder)
+    found = found.with_sampling(config.subwords.sampling_candidates, config.subwords.sampling_alpha)
+    _log_report(report, found, log)
+    validation = None
+    if data.validation is not None:
+        validation = load_evaluation_set("validation", data.validation, data, found)
+        report["unk_share"]["validation"] = validation.unk_share
+        _warn_of_unknowns("validation", validation.unk_share, found, log)
+    return PreparedData(
+        train=read_table(folder / "train.arrow"),
+        subwords=found,
+        report=report,
+        fingerprint=fingerprint,
+        validation=validation,
+    )
+
+
+def _check_evaluation_files(data: DataConfig, log: Log) -> None:
+    """Finds out before training, not after it, that a file is missing.
+
+    Raises:
+        UserError: the validation set cannot be read. A test set that cannot is warned of.
+    """
+    if data.validation is not None:
+        corpora.load_pairs(data.validation, data, seed=CORPUS_SEED, key="data.validation")
+    for name, corpus in data.tests.items():
+        if corpus.kind in ("text", "tsv", "jsonl"):
+            try:
+                corpora.content_fingerprint(corpus, data, CORPUS_SEED, key=f"data.tests.{name}")
+            except UserError as error:
+                log(f"warning: {error}")
+
+
+def _fingerprint(config: Config, content: str, subwords: Subwords | None) -> str:
+    data = config.data
+    settings = dataclasses.asdict(config.subwords)
+    # Sampling happens when batches are made; files count by what is in them.
+    for name in ("sampling_candidates", "sampling_alpha", "model_file", "source_model_file"):
+        del settings[name]
+    return hash_of(
+        {
+            "format": FORMAT,
+            "sentencepiece": version("sentencepiece"),
+            "content": content,
+            "subwords": subwords.fingerprint if subwords is not None else settings,
+            "pretokenized": [data.pretokenized, data.joiner],
+            "filters": [data.max_length, data.max_length_ratio, data.deduplicate],
+        }
+    )
+
+
+def _build(folder: Path, config: Config, subwords: Subwords | None, log: Log) -> None:
+    data = config.data
+    pairs = corpora.load_pairs(data.train, data, seed=CORPUS_SEED, key="data.train")
+    _refuse_several_references(pairs)
+    if subwords is None:
+        subwords = _trained(pairs, config, log)
+    subwords.save(folder)
+    counts = Counts()
+    first = first_of_identical(pairs) if data.deduplicate else None
+    tables = encoded(pairs, data, subwords, first, counts)
+    kept = write_table(folder / "train.arrow", FEATURES, tables)
+    report = counts.report(kept)
+    if not kept:
+        raise UserError(
+            f"no training pair is left of {counts.read:,}: {_removed(report)}; "
+            "check data.train and data.max_length"
+        )
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _refuse_several_references(pairs: datasets.Dataset) -> None:
+    for batch in pairs.data.table.to_batches():
+        lengths = np.diff(batch["references"].offsets.to_numpy())
+        if (lengths != 1).any():
+            raise UserError(
+                "data.train.target: training pairs have one reference each, "
+                f"but pair {int((lengths != 1).argmax()) + 1} has {int(lengths[lengths != 1][0])}"
+            )
+
+
+def _trained(pairs: datasets.Dataset, config: Config, log: Log) -> Subwords:
+    chosen = None
+    # A vocabulary of words is that of the whole text; counting it takes little memory.
+    if not config.data.pretokenized:
+        chosen = _sample(pairs, config)
+    read = len(pairs) if chosen is None else int(chosen.sum())
+    of_all = f" of {len(pairs):,}" if read < len(pairs) else ""
+    log(f"training subwords on {read:,}{of_all} pairs")
+
+    def column(side: int) -> Callable[[], Iterator[str]]:
+        def texts() -> Iterator[str]:
+            start = 0
+            for batch in batches(pairs):
+                mask = None if chosen is None else chosen[start : start + len(batch[side])]
+                start += len(batch[side])
+                for row, text in enumerate(batch[side]):
+                    if mask is None or mask[row]:
+                        yield text
+
+        return texts
+
+    return Subwords.train(
+        column(0),
+        column(1),
+        config.subwords,
+        pretokenized=config.data.pretokenized,
+        joiner=config.data.joiner,
+    )
+
+
+def _sample(pairs: datasets.Dataset, config: Config) -> np.ndarray | None:
+    """bool [pairs]: those that train the subwords, the same ones every time; None for all."""
+    characters = 0
+    for sources, targets in batches(pairs):
+        characters += sum(map(len, sources)) + sum(map(len, targets))
+    sentences = config.subwords.training_sentences
+    most = sentences // 2 if config.subwords.joint else sentences
+    most = max(1, min(most, int(TRAINING_CHARACTERS * len(pairs) / max(characters, 1))))
+    if len(pairs) <= most:
+        return None
+    chosen = np.zeros(len(pairs), bool)
+    chosen[np.random.default_rng(0).choice(len(pairs), most, replace=False)] = True
+    return chosen
+
+
+def _removed(report: dict[str, Any]) -> str:
+    named = {
+        "empty": "with an empty side",
+        "duplicate": "duplicates",
+        "too_long": "too long",
+        "ratio": "of too unequal lengths",
+    }
+    parts = [f"{count:,} {named[name]}" for name, count in report["removed"].items() if count]
+    return ", ".join(parts) or "none removed"
+
+
+def _log_report(report: dict[str, Any], subwords: Subwords, log: Log) -> None:
+    tokens = report["tokens"]
+    log(
+        f"training pairs: {report['pairs_kept']:,} of {report['pairs_read']:,} "
+        f"({_removed(report)}); tokens: {tokens['source']:,} source, {tokens['target']:,} target"
+    )
+    for side, share in report["unk_share"]["train"].items():
+        _warn_of_unknowns(f"training {side}", share, subwords, log)
+
+
+def _warn_of_unknowns(what: str, share: float, subwords: Subwords, log: Log) -> None:
+    if share <= UNK_TOLERATED:
+        return
+    advice = (
+        "is it segmented as the training text is?"
+        if subwords.pretokenized
+        else "raise subwords.character_coverage or set subwords.byte_fallback=true"
+    )
+    log(f"warning: {share:.2%} of the {what} tokens are <unk>; {advice}")

@@ -1,0 +1,126 @@
+"""Translation quality by sacreBLEU: BLEU, chrF2 and TER with signatures, and the counts they use.
+
+Hypotheses are detokenised text; references are the raw lines of the test set, never changed here.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+MetricName = Literal["bleu", "chrf"]
+
+_METRICS = {"bleu": BLEU, "chrf": CHRF}
+
+
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
+    """Per-sentence reference lists as sacreBLEU's streams, the shorter ones padded with None.
+
+    Args:
+      references: for each sentence its references, at least one; their number may differ.
+
+    Returns:
+      As many streams as the longest list has references, each as long as the test set. (Strings
+      or None; sacreBLEU's own types leave out the None that it asks for.)
+
+    Raises:
+      ValueError: a sentence has no reference, or one given as a bare string.
+    """
+    for index, lines in enumerate(references):
+        if isinstance(lines, str) or not lines:
+            raise ValueError(f"sentence {index} needs a list of at least one reference: {lines!r}")
+    most = max(map(len, references), default=0)
+    return [
+        [lines[stream] if stream < len(lines) else None for lines in references]
+        for stream in range(most)
+    ]
+
+
+def _checked_streams(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[list[Any]]:
+    # sacreBLEU zips the two and would silently score the shorter length.
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses but {len(references)} sentences")
+    if not hypotheses:
+        raise ValueError("no sentences to score")
+    return reference_streams(references)
+
+
+def translation_metrics(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float | str]:
+    """Corpus scores with sacreBLEU's defaults (Post 2018): cased, 13a tokenisation, chrF2, TER.
+
+    Args:
+      hypotheses: N translations, detokenised.
+      references: for each of the N sentences its raw references (one or more, see
+        `reference_streams`).
+
+    Returns:
+      `bleu`, `chrf`, `ter` in percent (TER: lower is better), each with its `…_signature`;
+      `length_ratio`: tokens of the hypotheses over tokens of the closest references, as BLEU
+      counts them; `empty_outputs`: share of hypotheses that are empty or white space.
+
+    Raises:
+      ValueError: no sentences, unequal numbers, or a sentence without reference.
+    """
+    streams = _checked_streams(hypotheses, references)
+    hypotheses = list(hypotheses)
+    bleu, chrf, ter = BLEU(), CHRF(), TER()
+    bleu_score = bleu.corpus_score(hypotheses, streams)
+    return {
+        "bleu": bleu_score.score,
+        "chrf": chrf.corpus_score(hypotheses, streams).score,
+        "ter": ter.corpus_score(hypotheses, streams).score,
+        "bleu_signature": str(bleu.get_signature()),
+        "chrf_signature": str(chrf.get_signature()),
+        "ter_signature": str(ter.get_signature()),
+        "length_ratio": float(bleu_score.ratio),
+        "empty_outputs": sum(not line.strip() for line in hypotheses) / len(hypotheses),
+    }
+
+
+def sentence_statistics(
+    systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]], metric: MetricName
+) -> list[np.ndarray]:
+    """The counts of each sentence whose sums decide a corpus score: what a bootstrap resamples.
+
+    Args:
+      systems: the translations of each system, N sentences each. References are counted once for
+        all of them.
+      references: for each of the N sentences its raw references.
+      metric: `bleu` gives [N, 10]: hypothesis and reference length, 4 matched and 4 total n-gram
+        counts; `chrf` gives [N, 18]: for each of 6 orders the n-grams of the hypothesis, of the
+        reference and in both.
+
+    Returns:
+      One float64 array of counts per system.
+    """
+    if not systems:
+        return []
+    # The counts have no public name in sacreBLEU; its own paired tests take them from here too.
+    scorer = _METRICS[metric](references=_checked_streams(systems[0], references))
+    scorer._force = True  # `translation_metrics` has warned of tokenised text already
+    arrays = []
+    for hypotheses in systems:
+        if len(hypotheses) != len(references):
+            raise ValueError(f"{len(hypotheses)} hypotheses but {len(references)} sentences")
+        arrays.append(np.array(scorer._extract_corpus_statistics(hypotheses, None), np.float64))
+    return arrays
+
+
+def scores_from_statistics(sums: np.ndarray, metric: MetricName) -> np.ndarray:
+    """The score of each row of summed counts, by sacreBLEU's own formula.
+
+    Args:
+      sums: [R, 10 or 18] sums over sentences of what `sentence_statistics` returns; a row of one
+        sentence gives its sentence-level score.
+      metric: which metric's counts they are.
+
+    Returns:
+      [R] scores in percent.
+    """
+    scorer = _METRICS[metric]()
+    return np.array([scorer._compute_score_from_stats(row.tolist()).score for row in sums])

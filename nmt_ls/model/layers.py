@@ -1,0 +1,111 @@
+"""The Transformer's parts. Parameters are float32; products run in the compute type.
+
+Layers take and return plain arrays and hold no state but their parameters: dropout keys come in as
+an argument, decoding caches as explicit pytrees.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from nmt_ls.model.dropout import Dropout
+
+
+class Dense(nnx.Module):
+    """y = x @ kernel + bias over the last axis, Xavier-uniform kernel.
+
+    `biased` says which of the equal parts of the output (q, k, v) have a bias; the kernel of each
+    part is drawn as if it stood alone.
+    """
+
+    def __init__(
+        self,
+        fan_in: int,
+        fan_out: int,
+        *,
+        dtype,
+        rngs: nnx.Rngs,
+        biased: tuple[bool, ...] = (True,),
+    ):
+        parts = len(biased)
+        draw = jax.nn.initializers.xavier_uniform()
+        kernels = [draw(rngs.params(), (fan_in, fan_out // parts)) for _ in range(parts)]
+        self.kernel = nnx.Param(jnp.concatenate(kernels, axis=1))
+        self.bias = nnx.Param(jnp.zeros(fan_out // parts * sum(biased)))
+        self.biased, self.dtype = biased, dtype
+
+    def _full_bias(self) -> Float[Array, "F"]:
+        bias = self.bias[...].astype(self.dtype)
+        if all(self.biased):
+            return bias
+        size = self.kernel.shape[1] // len(self.biased)
+        pieces, given = [], iter(bias.reshape(-1, size))
+        for has in self.biased:
+            pieces.append(next(given) if has else jnp.zeros(size, self.dtype))
+        return jnp.concatenate(pieces)
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
+        return x.astype(self.dtype) @ self.kernel[...].astype(self.dtype) + self._full_bias()
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation, statistics in float32."""
+
+    def __init__(self, width: int, *, dtype, epsilon: float = 1e-6):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.dtype, self.epsilon = dtype, epsilon
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        x = x.astype(jnp.float32)
+        mean = jnp.mean(x, axis=-1, keepdims=True)
+        centred = x - mean
+        variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return (normal * self.scale[...] + self.bias[...]).astype(self.dtype)
+
+
+class Embedding(nnx.Module):
+    """Token embeddings, N(0, 1/D), multiplied by √D on the way in (Vaswani et al. 2017, §3.4)."""
+
+    def __init__(self, size: int, width: int, *, dtype, rngs: nnx.Rngs):
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (size, width)) * width**-0.5)
+        self.dtype = dtype
+
+    def __call__(self, ids: Int[Array, "*B"]) -> Float[Array, "*B D"]:
+        table = self.table[...]
+        return (jnp.take(table, ids, axis=0) * table.shape[1] ** 0.5).astype(self.dtype)
+
+
+class FeedForward(nnx.Module):
+    """Two products around an activation; SwiGLU (Shazeer 2020) has a second, gating one."""
+
+    def __init__(self, width: int, inner: int, activation: str, *, dtype, rngs: nnx.Rngs):
+        # SwiGLU's gate and value share one product.
+        biased = (True,) * (2 if activation == "swiglu" else 1)
+        self.expand = Dense(width, inner * len(biased), dtype=dtype, rngs=rngs, biased=biased)
+        self.contract = Dense(inner, width, dtype=dtype, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "B T D"], dropout: Dropout) -> Float[Array, "B T D"]:
+        h = self.expand(x)  # [B, T, F] or [B, T, 2F]
+        if self.activation == "swiglu":
+            gate, h = jnp.split(h, 2, axis=-1)
+            h = jax.nn.silu(gate) * h
+        else:
+            h = jax.nn.relu(h) if self.activation == "relu" else jax.nn.gelu(h)
+        return self.contract(dropout.activation(h))
+
+
+def sinusoidal_positions(positions: Int[ArrayLike, "*B"], width: int) -> Float[Array, "*B D"]:
+    """Sines in the first half, cosines in the second, wavelengths 2π … 10000·2π, float32.
+
+    The layout of tensor2tensor, fairseq and Marian; the paper interleaves them, which is the same
+    up to a permutation of dimensions.
+    """
+    half = width // 2
+    frequencies = jnp.exp(-jnp.log(10000.0) / max(half - 1, 1) * jnp.arange(half))
+    angles = jnp.asarray(positions)[..., None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

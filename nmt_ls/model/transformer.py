@@ -1,0 +1,210 @@
+"""The Transformer encoder–decoder: encode, decode a whole target, decode one step with a cache."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from nmt_ls.config import ModelConfig
+from nmt_ls.model.attention import CrossAttention, SelfAttention
+from nmt_ls.model.dropout import Dropout
+from nmt_ls.model.layers import Dense, Embedding, FeedForward, LayerNorm, sinusoidal_positions
+
+
+class Memory(NamedTuple):
+    """What the decoder needs of the encoder: per-layer keys and values, and real lengths."""
+
+    layers: list[tuple[Float[Array, "B S H C"], Float[Array, "B S H C"]]]
+    lengths: Int[Array, "B"]
+
+
+Cache = list[tuple[Float[Array, "N T H C"], Float[Array, "N T H C"]]]
+"""Self-attention keys and values of each decoder layer, for N hypotheses of up to T tokens."""
+
+
+class EncoderLayer(nnx.Module):
+    def __init__(self, c: ModelConfig, *, dtype, rngs: nnx.Rngs):
+        self.attention = SelfAttention(c.width, c.heads, dtype=dtype, kernel=c.attention, rngs=rngs)
+        self.feed_forward = FeedForward(
+            c.width, c.feed_forward, c.activation, dtype=dtype, rngs=rngs
+        )
+        self.norms = nnx.List([LayerNorm(c.width, dtype=dtype) for _ in range(2)])
+        self.pre_norm = c.norm == "pre"
+
+    def __call__(self, x: Float[Array, "B S D"], lengths, dropout: Dropout):
+        def attend(y):
+            return self.attention(y, dropout, lengths=lengths)
+
+        def feed(y):
+            return self.feed_forward(y, dropout)
+
+        for norm, block in zip(self.norms, (attend, feed), strict=True):
+            x = residual_block(x, block, norm, self.pre_norm, dropout)
+        return x
+
+
+class DecoderLayer(nnx.Module):
+    def __init__(self, c: ModelConfig, *, dtype, rngs: nnx.Rngs):
+        self.self_attention = SelfAttention(
+            c.width, c.heads, dtype=dtype, kernel=c.attention, rngs=rngs
+        )
+        self.cross_attention = CrossAttention(
+            c.width, c.heads, dtype=dtype, kernel=c.attention, rngs=rngs
+        )
+        self.feed_forward = FeedForward(
+            c.width, c.feed_forward, c.activation, dtype=dtype, rngs=rngs
+        )
+        self.norms = nnx.List([LayerNorm(c.width, dtype=dtype) for _ in range(3)])
+        self.pre_norm = c.norm == "pre"
+
+    def _blocks(self, x, attend_self, memory, source_lengths, dropout: Dropout):
+        def attend_source(y):
+            return self.cross_attention(y, memory, source_lengths, dropout)
+
+        def feed(y):
+            return self.feed_forward(y, dropout)
+
+        for norm, block in zip(self.norms, (attend_self, attend_source, feed), strict=True):
+            x = residual_block(x, block, norm, self.pre_norm, dropout)
+        return x
+
+    def __call__(self, x: Float[Array, "B T D"], memory, source_lengths, dropout: Dropout):
+        # Causal masking alone suffices: padding comes after every real target position.
+        def attend_self(y):
+            return self.self_attention(y, dropout, causal=True)
+
+        return self._blocks(x, attend_self, memory, source_lengths, dropout)
+
+    def step(self, x: Float[Array, "B K D"], cache, position, memory, source_lengths):
+        """One position of K hypotheses per sentence; they share the sentence's memory."""
+        filled = []
+
+        def attend_self(y):
+            out, new = self.self_attention.step(y.reshape(-1, y.shape[-1]), cache, position)
+            filled.append(new)
+            return out.reshape(y.shape)
+
+        y = self._blocks(x, attend_self, memory, source_lengths, Dropout())
+        return y, filled[0]
+
+
+def residual_block(x, block, norm: LayerNorm, pre_norm: bool, dropout: Dropout):
+    """x + block(norm(x)) (pre-norm) or norm(x + block(x)) (post-norm, Vaswani et al. 2017)."""
+    if pre_norm:
+        return x + dropout.residual(block(norm(x)))
+    return norm(x + dropout.residual(block(x)))
+
+
+class Transformer(nnx.Module):
+    """Encoder–decoder over subword ids. Split it with `nnx.split` for pure functions of its state.
+
+    Args:
+      config: shape and switches.
+      source_size, target_size: vocabulary sizes V of the two sides.
+      rngs: a `params` stream for initialisation.
+    """
+
+    def __init__(self, config: ModelConfig, source_size: int, target_size: int, rngs: nnx.Rngs):
+        c = self.config = config
+        dtype = self.dtype = jnp.dtype(c.compute)
+        if c.tied_embeddings == "all" and source_size != target_size:
+            raise ValueError("tied_embeddings: all needs one vocabulary for both sides")
+        self.target_embedding = Embedding(target_size, c.width, dtype=dtype, rngs=rngs)
+        if c.tied_embeddings != "all":
+            self.source_embedding = Embedding(source_size, c.width, dtype=dtype, rngs=rngs)
+        if c.tied_embeddings == "none":
+            self.output = Dense(c.width, target_size, dtype=dtype, rngs=rngs)
+        if c.positions == "learned":
+            self.source_positions = Embedding(c.max_positions, c.width, dtype=dtype, rngs=rngs)
+            self.target_positions = Embedding(c.max_positions, c.width, dtype=dtype, rngs=rngs)
+        self.encoder = nnx.List(
+            [EncoderLayer(c, dtype=dtype, rngs=rngs) for _ in range(c.encoder_layers)]
+        )
+        self.decoder = nnx.List(
+            [DecoderLayer(c, dtype=dtype, rngs=rngs) for _ in range(c.decoder_layers)]
+        )
+        if c.norm == "pre":
+            self.encoder_norm = LayerNorm(c.width, dtype=dtype)
+            self.decoder_norm = LayerNorm(c.width, dtype=dtype)
+
+    def _positions(self, positions: Int[Array, "*B"], side: str) -> Float[Array, "*B D"]:
+        if self.config.positions == "learned":
+            table = self.source_positions if side == "source" else self.target_positions
+            # √D belongs to tokens; undo it here, so that positions start as small as in BERT.
+            return table(positions) / self.config.width**0.5
+        return sinusoidal_positions(positions, self.config.width).astype(self.dtype)
+
+    def encode(
+        self,
+        source: Int[Array, "B S"],
+        source_lengths: Int[Array, "B"],
+        dropout: Dropout | None = None,
+    ) -> Memory:
+        """Encoder states as the decoder layers' keys and values.
+
+        Rows of length 0 (padding rows) attend to their first position, so that nothing is NaN.
+        """
+        dropout = dropout or Dropout()
+        shared = self.config.tied_embeddings == "all"
+        embed = self.target_embedding if shared else self.source_embedding
+        lengths = jnp.maximum(source_lengths, 1)
+        x = embed(source) + self._positions(jnp.arange(source.shape[1]), "source")
+        x = dropout.residual(x)
+        for layer in self.encoder:
+            x = layer(x, lengths, dropout)
+        if self.config.norm == "pre":
+            x = self.encoder_norm(x)
+        return Memory([layer.cross_attention.memory(x) for layer in self.decoder], lengths)
+
+    def decode(
+        self, memory: Memory, inputs: Int[Array, "B T"], dropout: Dropout | None = None
+    ) -> Float[Array, "B T D"]:
+        """Hidden states before the output matrix, for inputs that begin with bos."""
+        dropout = dropout or Dropout()
+        x = self.target_embedding(inputs) + self._positions(jnp.arange(inputs.shape[1]), "target")
+        x = dropout.residual(x)
+        for layer, kv in zip(self.decoder, memory.layers, strict=True):
+            x = layer(x, kv, memory.lengths, dropout)
+        return self.decoder_norm(x) if self.config.norm == "pre" else x
+
+    def start_cache(self, hypotheses: int, length: int) -> Cache:
+        """An empty cache for so many hypotheses of up to `length` tokens."""
+        c = self.config
+        shape = (hypotheses, length, c.heads, c.width // c.heads)
+        empty = jnp.zeros(shape, self.dtype)
+        return [(empty, empty) for _ in self.decoder]
+
+    def decode_step(
+        self,
+        memory: Memory,
+        tokens: Int[Array, "B K"],
+        position: Int[Array, ""],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B K V"], Cache]:
+        """Logits after the token at `position` of K hypotheses per sentence, and the new cache.
+
+        `cache` has B·K rows in that order. Position 0 holds bos.
+        """
+        x = self.target_embedding(tokens) + self._positions(position, "target")
+        filled = []
+        for layer, kv, past in zip(self.decoder, memory.layers, cache, strict=True):
+            x, new = layer.step(x, past, position, kv, memory.lengths)
+            filled.append(new)
+        if self.config.norm == "pre":
+            x = self.decoder_norm(x)
+        return self.logits(x), filled
+
+    def output_matrix(self) -> tuple[Float[Array, "V D"], Float[Array, "V"] | None]:
+        """The matrix that turns hidden states into logits, a row per token, and its bias."""
+        if self.config.tied_embeddings == "none":
+            return self.output.kernel[...].T, self.output.bias[...]
+        return self.target_embedding.table[...], None
+
+    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Scores of the next token, float32 whatever the compute type."""
+        matrix, bias = self.output_matrix()
+        logits = jnp.einsum(
+            "...d,vd->...v", hidden, matrix.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+        return logits if bias is None else logits + bias

@@ -1,0 +1,110 @@
+"""Data parallelism: the one file that says `pmap`. One device, many devices, many hosts.
+
+A training step keeps its state replicated and splits the rows of a batch evenly; what it sums over
+devices it sums with `psum` over the axis `AXIS`, outside of whatever is differentiated.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+AXIS = "data"
+
+
+def initialise_hosts(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Join the other hosts of this run through `jax.distributed`.
+
+    Without arguments jax detects SLURM, Open MPI and cloud TPUs; elsewhere name the coordinator's
+    `host:port`, the number of processes and this one's index.
+    """
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def is_main() -> bool:
+    """Whether this host writes the files and talks to the user."""
+    return jax.process_index() == 0
+
+
+class DataParallel:
+    """The devices of a run and how batches are laid out over them.
+
+    Args:
+      devices: use the first so many devices of each host; 0 means all.
+    """
+
+    def __init__(self, devices: int = 0):
+        here = jax.local_devices()
+        if devices > len(here):
+            raise ValueError(f"training.devices={devices}, but there are {len(here)}")
+        self.local = here[:devices] if devices else here
+        self.hosts = jax.process_count()
+        everywhere = [d for d in jax.devices() if d.process_index != jax.process_index()]
+        if self.hosts > 1 and devices and len(everywhere):
+            raise ValueError("training.devices is for a single host; leave it 0 on several")
+        self.count = len(self.local) * self.hosts
+        """Devices over all hosts."""
+        # pmap wants global devices only when it is restricted to some of them.
+        self._devices = self.local if devices else None
+
+    def split_rows(self, batch: Any, parts: int = 1) -> Any:
+        """This host's rows of a global batch: `[R, …]` → `[devices, parts, R/…, …]`.
+
+        R must divide by devices · parts.
+        """
+
+        def split(x: np.ndarray) -> np.ndarray:
+            per_device = x.reshape(self.count, parts, -1, *x.shape[1:])
+            first = jax.process_index() * len(self.local)
+            return per_device[first : first + len(self.local)]
+
+        return jax.tree.map(split, batch)
+
+    def step(self, fn: Callable) -> Callable:
+        """`fn(state, batch, *scalars) → (state, sums)` over all devices; donates the state.
+
+        State and scalars are replicated, the batch is split; what comes back is equal everywhere.
+        """
+
+        def call(state, batch, *scalars):
+            axes = (None, 0, *(None for _ in scalars))
+            key = len(scalars)
+            if key not in compiled:
+                compiled[key] = jax.pmap(
+                    fn, AXIS, in_axes=axes, out_axes=None, devices=self._devices, donate_argnums=0
+                )
+            return compiled[key](state, batch, *scalars)
+
+        compiled: dict[int, Callable] = {}
+        return call
+
+    def rows(self, fn: Callable) -> Callable:
+        """`fn(params, rows) → rows'` on this host's devices, for evaluation and decoding.
+
+        Takes and gives numpy arrays whose first axis must divide by the local devices.
+        """
+        compiled = jax.pmap(fn, AXIS, in_axes=(None, 0), devices=self.local)
+
+        def call(params, rows):
+            n = len(self.local)
+            split = jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), rows)
+            out = jax.device_get(compiled(params, split))
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+        return call
+
+
+def to_host(tree: Any) -> Any:
+    """A replicated tree as numpy arrays, from this host's first device."""
+    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+
+
+def barrier(name: str) -> None:
+    """Wait for the other hosts."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

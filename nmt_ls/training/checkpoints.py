@@ -1,0 +1,192 @@
+"""Checkpoints: orbax directories `checkpoints/STEP/`, whole or absent, checked when read."""
+
+import logging
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from nmt_ls.errors import UserError
+from nmt_ls.parallel import is_main, to_host
+
+log = logging.getLogger("nmt_ls")
+
+Tree = Any
+
+
+def _checksum(tree: Tree) -> int:
+    """CRC-32 of all leaves: orbax notices a torn file, but not a flipped bit in an array."""
+    value = 0
+    for leaf in jax.tree.leaves(tree):
+        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+    return value
+
+
+def _quiet_options(**more: Any) -> ocp.CheckpointManagerOptions:
+    # State is replicated, so one host writes and reads for itself and waits for nobody.
+    return ocp.CheckpointManagerOptions(
+        max_to_keep=None,
+        create=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(), active_processes={jax.process_index()}
+        ),
+        **more,
+    )
+
+
+class Checkpoints:
+    """The checkpoints of a run. Writing happens beside training; reading takes the newest whole.
+
+    Args:
+      directory: `RUN/checkpoints`.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory.absolute()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=_quiet_options())
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, ascending."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, step: int, state: Tree, host: Mapping[str, Any]) -> None:
+        """Write a state (replicated arrays) and plain host-side values; returns before it is done.
+
+        Only the main host writes.
+        """
+        if not is_main():
+            return
+        # Our own copy: the next step donates these buffers.
+        copy = jax.tree.map(np.array, to_host(state))
+        record = {**host, "checksum": _checksum(copy)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(copy), host=ocp.args.JsonSave(record)
+            ),
+            force=True,
+        )
+
+    def keep_only(self, steps: set[int]) -> None:
+        """Delete the whole checkpoints of all other steps.
+
+        One that is still being written is not seen here, and the ones it will replace stay until
+        the next call: until it is whole they may be needed.
+        """
+        for step in set(self.steps()) - steps:
+            self._manager.delete(step)
+
+    def restore(self, like: Tree) -> tuple[int, Tree, dict[str, Any]] | None:
+        """(step, state as numpy arrays, host values) of the newest whole checkpoint, or None.
+
+        Damaged ones are left aside with a warning, under a name that is not a step's.
+        """
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        for step in reversed(self.steps()):
+            try:
+                state, host = self._read(step, target)
+                return step, state, host
+            except Exception as error:  # whatever tensorstore, json or orbax make of torn files
+                reason = " ".join(str(error).split())[:200]
+                log.warning("checkpoint %d is damaged (%s); using an older one", step, reason)
+                if is_main():
+                    aside = self.directory / f"damaged-{step}"
+                    shutil.rmtree(aside, ignore_errors=True)
+                    (self.directory / str(step)).rename(aside)
+        self._manager.reload()
+        return None
+
+    def _read(self, step: int, target: Tree | None) -> tuple[Tree, dict[str, Any]]:
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target), host=ocp.args.JsonRestore()
+            ),
+        )
+        state = jax.tree.map(np.asarray, restored["state"])
+        host = dict(restored["host"])
+        if host.pop("checksum") != _checksum(state):
+            raise ValueError("checksum differs")
+        return state, host
+
+    def host(self, step: int) -> dict[str, Any]:
+        """The host-side values saved at a step."""
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(host=ocp.args.JsonRestore())
+        )
+        return {k: v for k, v in restored["host"].items() if k != "checksum"}
+
+    def params(self, step: int) -> dict[str, np.ndarray]:
+        """The parameters to evaluate at a step: the moving average where one was kept."""
+        try:
+            state, _ = self._read(step, None)
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self.directory / str(step)} is damaged; choose another with"
+                f" --checkpoint (there are {', '.join(map(str, self.steps()))})"
+            ) from error
+        return state.get("ema") or state["params"]
+
+    def wait(self) -> None:
+        """Until what was saved is on disk. Raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+
+def save_average(directory: Path, params: Mapping[str, np.ndarray], steps: list[int]) -> None:
+    """Write `checkpoints/average/`: beside first, then renamed over an older one."""
+    directory = directory.absolute()
+    final, beside = directory / "average", directory / "average.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(
+            beside,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave({"params": dict(params)}),
+                host=ocp.args.JsonSave({"steps": steps, "checksum": _checksum(dict(params))}),
+            ),
+        )
+    old = directory / "average.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    beside.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_average(directory: Path) -> tuple[dict[str, np.ndarray], list[int]]:
+    """(parameters, the steps they are the mean of) of `checkpoints/average/`."""
+    path = directory.absolute() / "average"
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            restored = reader.restore(
+                path,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(), host=ocp.args.JsonRestore()
+                ),
+            )
+        params = {k: np.asarray(v) for k, v in restored["state"]["params"].items()}
+        if restored["host"]["checksum"] != _checksum(params):
+            raise ValueError("checksum differs")
+    except Exception as error:
+        raise UserError(f"{path} is damaged; make it anew with `nmt-ls average`") from error
+    return params, restored["host"]["steps"]
+
+
+def mean_of_params(checkpoints: Checkpoints, steps: list[int]) -> dict[str, np.ndarray]:
+    """Uniform mean of the parameters at these steps, summed in float64."""
+    total: dict[str, np.ndarray] = {}
+    for step in steps:
+        for name, value in checkpoints.params(step).items():
+            wide = value.astype(np.float64)
+            total[name] = total[name] + wide if name in total else wide
+    return {name: (value / len(steps)).astype(np.float32) for name, value in total.items()}

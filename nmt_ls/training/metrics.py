@@ -1,0 +1,63 @@
+"""metrics.jsonl: one JSON object per logged or validated step, no step twice."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """The record of a run. Opening it again at a step forgets what came after that step.
+
+    Args:
+      path: the file.
+      step: the step that training continues from; records after it will be made again.
+      tensorboard: also write event files beside it.
+    """
+
+    def __init__(self, path: Path, step: int, *, tensorboard: bool = False):
+        kept = [r for r in read_metrics(path) if r["step"] <= step] if path.exists() else []
+        beside = path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        os.replace(beside, path)
+        self._file = path.open("a")
+        self._events = None
+        if tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                from nmt_ls.errors import UserError
+
+                raise UserError(
+                    "training.tensorboard needs tensorboardX: pip install nmt-ls[tensorboard]"
+                ) from error
+            self._events = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; it has a `step`."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._events.add_scalar(name, value, record["step"])
+
+    def sync(self) -> None:
+        """On the disk, not only with the operating system: before a checkpoint relies on it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that a kill cut short is left out."""
+    records = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

@@ -1,0 +1,106 @@
+"""What a run counts on the host: how far it is, what was best, and sums since the last record."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+from nmt_ls.data.batches import Batch
+from nmt_ls.training.step import StepSums
+
+
+@dataclasses.dataclass
+class Progress:
+    """The part of a run's state that lives on the host; saved with every checkpoint."""
+
+    step: int = 0
+    """Steps done."""
+    tokens: int = 0
+    """Real target tokens seen."""
+    skipped: int = 0
+    """Steps whose gradients were not finite."""
+    best: float | None = None
+    """Best validation value so far."""
+    validations_without_best: int = 0
+    validated: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Validation value by step (JSON keys are strings)."""
+    stopped: bool = False
+    """Early stopping has ended the run."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def see_validation(self, step: int, value: float, *, larger: bool) -> bool:
+        """Record a validation; whether it is the best so far (`larger` is better, or smaller)."""
+        self.validated[str(step)] = value
+        better = not math.isnan(value) and (
+            self.best is None or (value > self.best if larger else value < self.best)
+        )
+        if better:
+            self.best, self.validations_without_best = value, 0
+        else:
+            self.validations_without_best += 1
+        return better
+
+    def best_steps(self, steps: list[int], *, larger: bool) -> list[int]:
+        """Those of these steps that were validated, best first, earlier first on ties."""
+        known = [(self.validated[str(s)], s) for s in steps if str(s) in self.validated]
+        known = [(v, s) for v, s in known if not math.isnan(v)]
+        known.sort(key=lambda pair: (-pair[0] if larger else pair[0], pair[1]))
+        return [s for _, s in known]
+
+
+class Interval:
+    """Sums of the steps between two records."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.steps = 0
+        self.loss = self.nll = self.tokens = 0.0
+        self.gradient_norm = self.learning_rate = 0.0
+        self.source_tokens = self.source_positions = self.target_positions = 0
+
+    def see_batch(self, batch: Batch) -> None:
+        self.source_tokens += int(batch.source_lengths.sum())
+        self.source_positions += batch.source.size
+        self.target_positions += batch.target.size
+
+    def see_sums(self, sums: StepSums) -> None:
+        self.steps += 1
+        self.loss += float(sums.loss)
+        self.nll += float(sums.nll)
+        self.tokens += float(sums.tokens)
+        self.gradient_norm = float(sums.gradient_norm)
+        self.learning_rate = float(sums.learning_rate)
+
+    def record(self) -> dict[str, Any]:
+        """Means per real target token, and counts, since the last record."""
+        seconds = time.perf_counter() - self.started
+        tokens = max(self.tokens, 1.0)
+        return {
+            "loss": self.loss / tokens,
+            "nll": self.nll / tokens,
+            "perplexity": math.exp(min(self.nll / tokens, 700)),
+            "gradient_norm": self.gradient_norm,
+            "learning_rate": self.learning_rate,
+            "steps": self.steps,
+            "target_tokens": int(self.tokens),
+            "target_positions": self.target_positions,
+            "source_tokens": self.source_tokens,
+            "source_positions": self.source_positions,
+            "real_share": (self.source_tokens + self.tokens)
+            / max(self.source_positions + self.target_positions, 1),
+            "seconds": seconds,
+            "target_tokens_per_second": self.tokens / max(seconds, 1e-9),
+        }
+
+    def postfix(self) -> dict[str, str]:
+        """For the progress bar."""
+        r = self.record()
+        return {
+            "tok/s": f"{r['target_tokens_per_second']:.0f}",
+            "loss": f"{r['loss']:.3f}",
+            "ppl": f"{r['perplexity']:.2f}",
+            "grad": f"{r['gradient_norm']:.2f}",
+            "lr": f"{r['learning_rate']:.1e}",
+        }

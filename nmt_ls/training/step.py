@@ -1,0 +1,168 @@
+"""One update as a pure function: (state, batch, seed, ε, dropout rates) → (state, sums)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from nmt_ls.config import LossConfig, ModelConfig, TrainingConfig
+from nmt_ls.data.batches import Batch
+from nmt_ls.losses import convention, label_smoothed_cross_entropy_with_statistics, masked_sum
+from nmt_ls.model import Dropout, DropoutRates, Params, graph_of, initial_params, model_of
+from nmt_ls.parallel import AXIS
+from nmt_ls.training.optimizer import learning_rate, make_optimizer
+
+# Purposes keep the random streams of one seed apart.
+_INITIALISATION, _DROPOUT = 0, 1
+
+
+class TrainState(NamedTuple):
+    """Everything on the devices that decides the future of a run."""
+
+    params: Params
+    optimizer: optax.OptState
+    ema: Params
+    """Moving average of the parameters; empty where none is kept."""
+    step: Int[Array, ""]
+    """Steps done, skipped ones included."""
+    updates: Int[Array, ""]
+    """Updates applied."""
+    skipped: Int[Array, ""]
+    """Steps in a row, up to this one, whose gradients were not finite."""
+    skipped_total: Int[Array, ""]
+
+
+class StepSums(NamedTuple):
+    """What a step measured, summed over all devices."""
+
+    loss: Float[Array, ""]
+    """Σ smoothed loss, nats."""
+    nll: Float[Array, ""]
+    """Σ hard-label negative log-likelihood (with dropout), nats."""
+    tokens: Float[Array, ""]
+    """Real target tokens."""
+    gradient_norm: Float[Array, ""]
+    """Global norm of the per-token mean gradient, before clipping."""
+    learning_rate: Float[Array, ""]
+    skipped: Int[Array, ""]
+    """As in TrainState."""
+
+
+def purpose_key(seed: ArrayLike, purpose: int) -> Array:
+    """The root of one purpose's random stream."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+
+
+def initial_state(
+    model: ModelConfig, training: TrainingConfig, sizes: tuple[int, int], seed: int
+) -> TrainState:
+    """State before the first step; a pure function of its arguments."""
+    params = initial_params(model, *sizes, purpose_key(seed, _INITIALISATION))
+    return state_from(params, training)
+
+
+def state_from(params: Params, training: TrainingConfig) -> TrainState:
+    """State before the first step, starting from these parameters."""
+    # Four arrays, not one four times: a donated buffer may appear only once.
+    counters = (jnp.zeros((), jnp.int32) for _ in range(4))
+    ema = jax.tree.map(jnp.copy, params) if training.ema_decay else {}
+    optimizer = make_optimizer(training).init(params)
+    return TrainState(params, optimizer, ema, *counters)
+
+
+def evaluated_params(state: TrainState) -> Params:
+    """What is validated, evaluated and averaged: the moving average where one is kept."""
+    return state.ema or state.params
+
+
+def shift_right(target: Int[Array, "B T"], bos: int) -> Int[Array, "B T"]:
+    """The decoder's inputs: bos, then the target without its last token."""
+    return jnp.concatenate([jnp.full_like(target[:, :1], bos), target[:, :-1]], axis=1)
+
+
+def make_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    sizes: tuple[int, int],
+    bos: int,
+    pad: int,
+):
+    """The step `fn(state, batch, seed, ε, rates)` for one device of `parallel.DataParallel.step`.
+
+    The batch's arrays are `[parts, rows, …]` on each device; parts are worked through in turn.
+    Sums of loss, tokens and gradient are psummed and divided once, so that any number of devices
+    and parts makes the same update.
+    """
+    graph = graph_of(model, *sizes)
+    smoothing = convention(loss.convention, sizes[1], pad)
+    optimizer, rate = make_optimizer(training), learning_rate(training)
+    enabled = (model.dropout > 0, model.attention_dropout > 0, model.activation_dropout > 0)
+
+    def local_loss(params, part: Batch, key, epsilon, rates: DropoutRates):
+        transformer = model_of(graph, params)
+        dropout = Dropout(key if any(enabled) else None, rates, enabled)
+        memory = transformer.encode(part.source, part.source_lengths, dropout)
+        hidden = transformer.decode(memory, shift_right(part.target, bos), dropout)
+        where = jnp.arange(part.target.shape[1]) < part.target_lengths[:, None]
+        losses, statistics = label_smoothed_cross_entropy_with_statistics(
+            transformer.logits(hidden),
+            part.target,
+            epsilon,
+            where=where,
+            z_loss=loss.z_loss,
+            **smoothing,
+        )
+        total, tokens = masked_sum(losses, where)
+        return total, (tokens, jnp.sum(statistics.nll))
+
+    def sums_and_gradient(params, batch: Batch, key, epsilon, rates):
+        """Σ over this device's parts of ((loss, (tokens, nll)), gradient)."""
+        differentiate = jax.value_and_grad(local_loss, has_aux=True)
+        parts = batch.source.shape[0]
+        if parts == 1:
+            return differentiate(params, jax.tree.map(lambda x: x[0], batch), key, epsilon, rates)
+
+        def add(total, numbered):
+            i, part = numbered
+            one = differentiate(params, part, jax.random.fold_in(key, i), epsilon, rates)
+            return jax.tree.map(jnp.add, total, one), None
+
+        zeros = ((0.0, (0.0, 0.0)), jax.tree.map(jnp.zeros_like, params))
+        zeros = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), zeros)
+        return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
+
+    def step(state: TrainState, batch: Batch, seed, epsilon, rates: DropoutRates):
+        key = jax.random.fold_in(purpose_key(seed, _DROPOUT), state.step)
+        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+        summed = sums_and_gradient(state.params, batch, key, epsilon, rates)
+        (total, (tokens, nll)), gradient = jax.lax.psum(summed, AXIS)
+        gradient = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1), gradient)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(norm) & jnp.isfinite(total)
+
+        def apply(s: TrainState) -> TrainState:
+            updates, new_optimizer = optimizer.update(gradient, s.optimizer, s.params)
+            params = optax.apply_updates(s.params, updates)
+            ema = jax.tree.map(
+                lambda average, p: training.ema_decay * average + (1 - training.ema_decay) * p,
+                s.ema,
+                params if s.ema else {},
+            )
+            none = jnp.zeros_like(s.skipped)
+            return s._replace(
+                params=params, optimizer=new_optimizer, ema=ema, updates=s.updates + 1, skipped=none
+            )
+
+        def skip(s: TrainState) -> TrainState:
+            return s._replace(skipped=s.skipped + 1, skipped_total=s.skipped_total + 1)
+
+        new = jax.lax.cond(finite, apply, skip, state)
+        new = new._replace(step=state.step + 1)
+        sums = StepSums(total, nll, tokens, norm, rate(state.updates), new.skipped)
+        return new, sums
+
+    return step

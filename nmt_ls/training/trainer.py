@@ -1,0 +1,388 @@
+"""The training loop: resume, step, log, validate, checkpoint, stop."""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from nmt_ls.compilation import CompilationCounter
+from nmt_ls.config import Config, LossConfig, ModelConfig, TrainingConfig
+from nmt_ls.data.batches import Batches
+from nmt_ls.data.prepare import PreparedData
+from nmt_ls.errors import UserError
+from nmt_ls.losses import scheduled_smoothing
+from nmt_ls.model import DropoutRates
+from nmt_ls.parallel import DataParallel, barrier, is_main, to_host
+from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.metrics import MetricsLog
+from nmt_ls.training.progress import Interval, Progress
+from nmt_ls.training.runs import average_run, open_run, regular_steps
+from nmt_ls.training.step import TrainState, evaluated_params, initial_state, make_step, state_from
+
+log = logging.getLogger("nmt_ls")
+
+Validate = Callable[[dict[str, np.ndarray], int], dict[str, float]]
+"""(parameters, step) → what to record; `perplexity`, and `bleu` where it is the best metric."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: the step was finished and a checkpoint written."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"interrupted by signal {signal_number}; run the same command to continue")
+        self.signal_number = signal_number
+
+
+class Diverged(Exception):
+    """Gradients were not finite for too many steps in a row."""
+
+
+def fit(
+    config: Config,
+    data: PreparedData,
+    run_dir: Path,
+    validate: Validate | None = None,
+    *,
+    initial_params: dict[str, np.ndarray] | None = None,
+) -> int:
+    """Train a run to its end, or from wherever it was; returns the last step.
+
+    Args:
+      config: all that decides the run.
+      data: from `prepare`.
+      run_dir: made here, or begun by an earlier call with the same configuration.
+      validate: called every `training.validate_every` steps.
+      initial_params: where a fine-tuning starts.
+
+    Raises:
+      UserError: the directory belongs to another configuration; the batch does not fit in memory.
+      Interrupted: after SIGTERM or Ctrl-C.
+      Diverged: after `training.max_skipped` steps in a row without a finite gradient.
+    """
+    if is_main():
+        open_run(run_dir, config, data)
+    barrier("run directory")
+    checkpoints = Checkpoints(run_dir / "checkpoints")
+    try:
+        trainer = _Trainer(config, data, run_dir, validate, initial_params, checkpoints)
+        trainer.run()
+        checkpoints.wait()
+        trainer.forget_old()
+    finally:
+        checkpoints.close()
+    if is_main() and config.training.average_last:
+        average_run(run_dir, config.training.average_last)
+    barrier("average")
+    return trainer.progress.step
+
+
+@lru_cache(maxsize=4)
+def _compiled_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    sizes: tuple[int, int],
+    bos: int,
+    pad: int,
+):
+    """The parallel step; runs that differ only in ε, seed or data share one compiled program."""
+    parallel = DataParallel(training.devices)
+    return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad))
+
+
+def _decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
+    """The parts of a configuration that the compiled step depends on; the rest is data."""
+
+    def on_or_off(rate: float) -> float:
+        return 0.5 if rate else 0.0
+
+    m = config.model
+    model = dataclasses.replace(
+        m,
+        dropout=on_or_off(m.dropout),
+        attention_dropout=on_or_off(m.attention_dropout),
+        activation_dropout=on_or_off(m.activation_dropout),
+    )
+    loss = dataclasses.replace(
+        config.loss, label_smoothing=0.0, final_label_smoothing=0.0, schedule="constant"
+    )
+    defaults = TrainingConfig()
+    neutral = ("shapes", "batch_tokens", "log_every", "validate_every", "validate_bleu")
+    neutral += ("checkpoint_every", "keep_last", "keep_best", "best_metric", "patience")
+    neutral += ("average_last", "max_skipped", "init_from", "tensorboard")
+    training = dataclasses.replace(
+        config.training, **{name: getattr(defaults, name) for name in neutral}
+    )
+    return model, loss, training
+
+
+class _Trainer:
+    def __init__(
+        self,
+        config: Config,
+        data: PreparedData,
+        run_dir: Path,
+        validate: Validate | None,
+        initial_params: dict[str, np.ndarray] | None,
+        checkpoints: Checkpoints,
+    ):
+        self.config, self.run_dir, self.checkpoints = config, run_dir, checkpoints
+        self.validate = validate if config.training.validate_every else None
+        subwords = data.subwords
+        sizes = (subwords.source_size, subwords.target_size)
+        self.parallel, self.step = _compiled_step(*_decisive(config), sizes, subwords.bos, subwords.pad)
+        self.batches = Batches(
+            data.train,
+            batch_tokens=config.training.batch_tokens,
+            shapes=config.training.shapes,
+            seed=config.seed,
+            pad=subwords.pad,
+            row_multiple=self.parallel.count * config.training.accumulation,
+            resample=resampler(data) if config.subwords.sampling_candidates > 1 else None,
+        )
+        if initial_params is None:
+            state = initial_state(config.model, config.training, sizes, config.seed)
+        else:
+            state = state_from(jax.tree.map(jax.numpy.asarray, initial_params), config.training)
+        self.progress = Progress()
+        self.state = state
+        found = checkpoints.restore(_as_saved(state))
+        if found is not None:
+            _, saved, host = found
+            self.state = _from_saved(saved, state)
+            self.progress = Progress(**host)
+        self.compilations = CompilationCounter()
+        self.signatures: set[tuple[int, ...]] = set()
+        m = config.model
+        self.rates = DropoutRates(m.dropout, m.attention_dropout, m.activation_dropout)
+
+    def smoothing(self, step: int) -> float:
+        loss = self.config.loss
+        return scheduled_smoothing(
+            step,
+            self.config.training.max_steps,
+            loss.label_smoothing,
+            loss.final_label_smoothing,
+            loss.schedule,
+        )
+
+    def run(self) -> None:
+        training = self.config.training
+        if self.progress.step >= training.max_steps or self.progress.stopped:
+            return
+        self.metrics = (
+            MetricsLog(
+                self.run_dir / "metrics.jsonl", self.progress.step, tensorboard=training.tensorboard
+            )
+            if is_main()
+            else None
+        )
+        bar = tqdm(
+            total=training.max_steps,
+            initial=self.progress.step,
+            unit="step",
+            desc=self.run_dir.name,
+            file=sys.stderr,
+            disable=not is_main() or None,
+            dynamic_ncols=True,
+        )
+        try:
+            with _signals() as received, bar:
+                self._loop(bar, received)
+        finally:
+            if self.metrics is not None:
+                self.metrics.close()
+
+    def _loop(self, bar: tqdm, received: list[int]) -> None:
+        training = self.config.training
+        interval = Interval()
+        pending = None  # the sums of the step before: read while the next one runs
+        batch = self.batches.batch(self.progress.step)
+        for step in range(self.progress.step, training.max_steps):
+            shape = (*batch.source.shape, batch.target.shape[1])
+            self.signatures.add(shape)
+            sums = self._dispatch(step, batch)
+            interval.see_batch(batch)
+            done = step + 1
+            last = done == training.max_steps
+            if not last:
+                batch = self.batches.batch(done)
+            if pending is not None:
+                self._account(*pending, interval, bar)
+            pending = (done, sums)
+            logs = done % training.log_every == 0 or last
+            validates = self.validate is not None and (
+                done % training.validate_every == 0 or last
+            )
+            if not (logs or validates or received or done % training.checkpoint_every == 0):
+                continue
+            self._account(*pending, interval, bar)
+            pending = None
+            self.progress.step = done
+            record: dict[str, Any] = {"step": done, "epoch": self._epoch(done)}
+            if logs:
+                record |= interval.record() | self._counters(step)
+                interval = Interval()
+            improved = False
+            if validates:
+                paused = time.perf_counter()
+                improved = self._validate(done, record)
+                interval.started += time.perf_counter() - paused
+            if len(record) > 2 and self.metrics is not None:
+                self.metrics.write(record)
+            stop = self._exhausted()
+            self.progress.stopped = stop
+            if done % training.checkpoint_every == 0 or improved or last or stop or received:
+                self._checkpoint(done)
+            if received:
+                self.checkpoints.wait()
+                raise Interrupted(received[0])
+            if stop:
+                log.warning(
+                    "stopped at step %d: no better %s in %d validations",
+                    done, training.best_metric, training.patience,
+                )  # fmt: skip
+                return
+
+    def _dispatch(self, step: int, batch):
+        try:
+            split = self.parallel.split_rows(batch, self.config.training.accumulation)
+            epsilon = np.float32(self.smoothing(step))
+            rates = DropoutRates(*(np.float32(r) for r in self.rates))
+            self.state, sums = self.step(
+                self.state, split, np.uint32(self.config.seed), epsilon, rates
+            )
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise UserError(
+                    f"a batch of training.batch_tokens={self.config.training.batch_tokens} does not"
+                    " fit in the device's memory; lower it, or raise training.accumulation"
+                ) from error
+            raise
+        return sums
+
+    def _account(self, done: int, sums, interval: Interval, bar: tqdm) -> None:
+        """Take a step's sums to the host; waits until that step is done."""
+        values = to_host(sums)
+        interval.see_sums(values)
+        self.progress.tokens += int(values.tokens)
+        skipped = int(values.skipped)
+        self.progress.skipped += bool(skipped)
+        if skipped >= self.config.training.max_skipped:
+            began = done - skipped + 1
+            raise Diverged(
+                f"gradients have not been finite since step {began} ({skipped} steps in a row);"
+                " lower training.learning_rate, or set training.clip_norm"
+            )
+        bar.update(1)
+        if done % 10 == 0 or done == self.config.training.max_steps:
+            bar.set_postfix(interval.postfix(), refresh=False)
+
+    def _epoch(self, step: int) -> float:
+        epoch, position = self.batches.plan.epoch_of(step)
+        return round(epoch + position / self.batches.plan.steps_in(epoch), 4)
+
+    def _counters(self, step: int) -> dict[str, Any]:
+        return {
+            "label_smoothing": self.smoothing(step),
+            "target_tokens_total": self.progress.tokens,
+            "skipped_total": self.progress.skipped,
+            "compilations": len(self.signatures),
+            "compilation_cache_misses": self.compilations.misses,
+        }
+
+    def _validate(self, step: int, record: dict[str, Any]) -> bool:
+        """Add the validation to the record; whether it is the best so far."""
+        measured = self.validate(to_host(evaluated_params(self.state)), step)
+        record |= {f"validation_{name}": value for name, value in measured.items()}
+        metric = self.config.training.best_metric
+        value = measured[metric]
+        improved = self.progress.see_validation(step, value, larger=metric == "bleu")
+        text = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, float))
+        if is_main():
+            tqdm.write(f"step {step}: validation {text}{' *' if improved else ''}", file=sys.stderr)
+        return improved
+
+    def _exhausted(self) -> bool:
+        patience = self.config.training.patience
+        return bool(patience) and self.progress.validations_without_best >= patience
+
+    def _checkpoint(self, step: int) -> None:
+        training = self.config.training
+        if self.metrics is not None:
+            self.metrics.sync()
+        self.checkpoints.save(step, _as_saved(self.state), self.progress.as_dict())
+        self.forget_old()
+
+    def forget_old(self) -> None:
+        """Delete checkpoints that are neither among the last nor among the best.
+
+        Goes by those that are whole: until the one being written is, an older one may be needed.
+        """
+        if not is_main():
+            return
+        training = self.config.training
+        whole = self.checkpoints.steps()
+        regular = regular_steps(whole, self.config)[-training.keep_last :]
+        larger = training.best_metric == "bleu"
+        best = self.progress.best_steps(whole, larger=larger)[: training.keep_best]
+        self.checkpoints.keep_only({*regular, *best, *whole[-1:]})
+
+
+def resampler(data: PreparedData):
+    """Subword regularisation: draw the segmentations of a row anew (Kudo 2018)."""
+    sources, targets = data.train.data.column("source"), data.train.data.column("target")
+
+    def resample(row: int, u_source: float, u_target: float) -> tuple[list[int], list[int]]:
+        return (
+            data.subwords.draw(sources[row].as_py(), "source", u_source),
+            data.subwords.draw(targets[row].as_py(), "target", u_target),
+        )
+
+    return resample
+
+
+def _as_saved(state: TrainState) -> dict[str, Any]:
+    saved = state._asdict()
+    if not state.ema:  # orbax has no use for an empty tree
+        del saved["ema"]
+    return saved
+
+
+def _from_saved(saved: dict[str, Any], like: TrainState) -> TrainState:
+    tree = TrainState(**{"ema": {}, **saved})
+    # jnp copies: on CPU a numpy array may be taken over as it is, and the step donates it.
+    return jax.tree.map(lambda x, y: jax.numpy.array(x, y.dtype, copy=True), tree, like)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a second one acts as it would without us."""
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+        print("\nfinishing this step and writing a checkpoint …", file=sys.stderr)
+
+    before: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: signals are somebody else's
+        pass
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

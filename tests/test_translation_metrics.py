@@ -1,0 +1,110 @@
+"""sacreBLEU metrics: numbers by hand, references of different counts, and the resampling counts."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import sacrebleu
+
+from nmt_ls.evaluation.translation import (
+    reference_streams,
+    scores_from_statistics,
+    sentence_statistics,
+    translation_metrics,
+)
+
+HYPOTHESES = ["Ein Mann geht die Straße entlang.", "Zwei Hunde spielen.", ""]
+REFERENCES = [
+    ["Ein Mann geht die Straße hinunter.", "Ein Mann läuft die Straße entlang."],
+    ["Zwei Hunde spielen im Schnee."],
+    ["Eine Frau liest."],
+]
+
+
+def test_bleu_by_hand():
+    # One sentence of 5 tokens, 4 of them right: precisions 4/5, 3/4, 2/3, 1/2, no brevity penalty.
+    metrics = translation_metrics(["a b c d x"], [["a b c d e"]])
+    assert metrics["bleu"] == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
+    assert metrics["ter"] == pytest.approx(100 / 5)
+    assert metrics["length_ratio"] == 1.0
+    assert metrics["empty_outputs"] == 0.0
+
+
+def test_brevity_penalty_and_length_ratio():
+    metrics = translation_metrics(["a b c d"], [["a b c d e"]])
+    assert metrics["bleu"] == pytest.approx(100 * math.exp(1 - 5 / 4))
+    assert metrics["length_ratio"] == pytest.approx(4 / 5)
+
+
+def test_perfect_and_empty():
+    perfect = translation_metrics(["Ein Hund läuft schnell."], [["Ein Hund läuft schnell."]])
+    assert (perfect["bleu"], perfect["chrf"], perfect["ter"]) == pytest.approx((100, 100, 0))
+    empty = translation_metrics(["", " "], [["a b"], ["c"]])
+    assert (empty["bleu"], empty["chrf"], empty["empty_outputs"]) == (0, 0, 1.0)
+
+
+def test_references_of_different_counts():
+    assert reference_streams([["a", "b"], ["c"]]) == [["a", "c"], ["b", None]]
+    metrics = translation_metrics(HYPOTHESES, REFERENCES)
+    assert "nrefs:var" in metrics["bleu_signature"]
+    assert metrics["empty_outputs"] == pytest.approx(1 / 3)
+    single = translation_metrics(HYPOTHESES, [lines[:1] for lines in REFERENCES])
+    assert single["bleu"] < metrics["bleu"]
+
+
+def test_same_as_sacrebleu_with_its_defaults():
+    streams = [[lines[0] for lines in REFERENCES]]
+    metrics = translation_metrics(HYPOTHESES, [lines[:1] for lines in REFERENCES])
+    assert metrics["bleu"] == sacrebleu.corpus_bleu(HYPOTHESES, streams).score
+    assert metrics["chrf"] == sacrebleu.corpus_chrf(HYPOTHESES, streams).score
+    assert metrics["ter"] == sacrebleu.corpus_ter(HYPOTHESES, streams).score
+    version = f"version:{sacrebleu.__version__}"
+    assert metrics["bleu_signature"] == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|{version}"
+    assert "nc:6|nw:0" in metrics["chrf_signature"]
+    assert "tok:tercom" in metrics["ter_signature"]
+
+
+def test_raw_reference_is_not_touched():
+    references = [["Ein  Mann\u00a0– „groß“ .  "]]
+    translation_metrics(["Ein Mann"], references)
+    assert references == [["Ein  Mann\u00a0– „groß“ .  "]]
+
+
+def test_tokenised_text_is_warned_of(caplog):
+    with caplog.at_level(logging.WARNING, logger="sacrebleu"):
+        translation_metrics(["Ein Hund ."] * 100, [["Ein Hund."]] * 100)
+    assert "detokenize" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "message"),
+    [
+        (["a"], [["a"], ["b"]], "1 hypotheses but 2 sentences"),
+        ([], [], "no sentences"),
+        (["a", "b"], [["a"], []], "sentence 1"),
+        (["a"], ["a"], "sentence 0"),
+    ],
+)
+def test_bad_input_is_named(hypotheses, references, message):
+    with pytest.raises(ValueError, match=message):
+        translation_metrics(hypotheses, references)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_counts_give_the_corpus_score(metric):
+    other = ["Ein Mann läuft.", "Zwei Hunde spielen im Schnee.", "Eine Frau."]
+    counts = sentence_statistics([HYPOTHESES, other], REFERENCES, metric)
+    assert [array.shape for array in counts] == [(3, {"bleu": 10, "chrf": 18}[metric])] * 2
+    for hypotheses, array in zip([HYPOTHESES, other], counts, strict=True):
+        score = scores_from_statistics(array.sum(0, keepdims=True), metric)[0]
+        assert score == pytest.approx(translation_metrics(hypotheses, REFERENCES)[metric])
+    doubled = scores_from_statistics(2 * counts[1].sum(0, keepdims=True), metric)
+    assert doubled == pytest.approx(scores_from_statistics(counts[1].sum(0)[None], metric))
+
+
+def test_counts_of_no_systems():
+    assert sentence_statistics([], REFERENCES, "bleu") == []
+    with pytest.raises(ValueError, match="1 hypotheses"):
+        sentence_statistics([HYPOTHESES, ["a"]], REFERENCES, "bleu")
+    assert np.isfinite(sentence_statistics([HYPOTHESES], REFERENCES, "bleu")[0]).all()
