@@ -10,7 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from nmt_ls.config import LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.data.batches import Batch
-from nmt_ls.losses import convention, label_smoothed_cross_entropy_with_statistics, masked_sum
+from nmt_ls.losses import (
+    convention,
+    linear_label_smoothed_cross_entropy_sum_with_statistics,
+)
 from nmt_ls.model import Dropout, DropoutRates, Params, graph_of, initial_params, model_of
 from nmt_ls.parallel import AXIS
 from nmt_ls.training.optimizer import learning_rate, make_optimizer
@@ -108,15 +111,18 @@ def make_step(
         memory = transformer.encode(part.source, part.source_lengths, dropout)
         hidden = transformer.decode(memory, shift_right(part.target, bos), dropout)
         where = jnp.arange(part.target.shape[1]) < part.target_lengths[:, None]
-        losses, statistics = label_smoothed_cross_entropy_with_statistics(
-            transformer.logits(hidden),
+        matrix, bias = transformer.output_matrix()
+        total, statistics = linear_label_smoothed_cross_entropy_sum_with_statistics(
+            hidden,
+            matrix,
             part.target,
             epsilon,
+            bias=bias,
             where=where,
             z_loss=loss.z_loss,
             **smoothing,
         )
-        total, tokens = masked_sum(losses, where)
+        tokens = jnp.sum(where.astype(jnp.float32))
         return total, (tokens, jnp.sum(statistics.nll))
 
     def sums_and_gradient(params, batch: Batch, key, epsilon, rates):

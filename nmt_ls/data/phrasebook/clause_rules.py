@@ -28,6 +28,7 @@ from nmt_ls.data.phrasebook.noun_rules import AGREEMENTS, constant
 from nmt_ls.data.phrasebook.patterns import Pattern, be, do
 
 _IT = Pronoun("it")
+_PARTICLES = (" up", " on", " off", " away")
 _SEIN = ((Rendering(german_verb("sein"), "", "", ""), 1.0),)
 
 
@@ -60,10 +61,10 @@ class ClauseRules:
     def vp(self, form: str, subject: str, mode: str, agreement: str) -> list[Rule]:
         """A verb with its complements.
 
-        Modes: "full" (with adjuncts), "often" (full, and something one does), "bare"
-        (without adjuncts), "deed" (without, and something one
-        does), "denied" followed by one of these (the same under negation), "what", "which:CLASS" and
-        "want:CLASS" (object left out), "where" and "whither" (place left out).
+        Modes: "full" (with adjuncts), "often" (full, and something one does), "bare" (without
+        adjuncts), "deed" (bare, and something one does), "denied" followed by one of these (the
+        same under negation), "what", "which:CLASS" and "want:CLASS" (object left out), "where"
+        and "whither" (place left out).
         """
         rules: list[Rule] = []
         listed: set[str] = set()
@@ -76,6 +77,8 @@ class ClauseRules:
                 continue
             listed.add(verb.base)
             who = agreement if agreement in ("I", "we", "you") else "3"
+            if verb.frame == "obj" and verb.base.endswith(_PARTICLES):
+                who = ""  # a pronoun would come before the particle: "pick her up"
             comp: Symbol = ("complement", verb.frame, verb.complements, verb.adjuncts, mode, who)
 
             def build(c: Complement, verb: VerbEntry = verb) -> Clause:

@@ -110,8 +110,9 @@ class ComplexRules:
         state: Symbol = ("copula", "past", statement, "state")
         rules.append(_joined("when first", ("when", past, ",", past, "."), 0.7, 1))
         rules.append(_joined("when first", ("when", state, ",", past, "."), 0.7, 1))
-        rules.append(_joined("before first", ("before", past, ",", past, "."), 0.5, 2))
-        rules.append(_joined("before", (past, "before", past, "."), 0.5, 2))
+        before: Symbol = ("clause", statement, "past", "positive")
+        rules.append(_joined("before first", ("before", before, ",", before, "."), 0.5, 2))
+        rules.append(_joined("before", (before, "before", before, "."), 0.5, 2))
         going: Symbol = ("clause", statement, "progressive", "positive")
         rules.append(_joined("while first", ("while", going, ",", going, "."), 0.8, 1))
         return rules

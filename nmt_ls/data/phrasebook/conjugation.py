@@ -56,7 +56,7 @@ def conjugate(
         _preterite(preterite),
         prefix + participle,
         "sein" if auxiliary == "s" else "haben",
-        _imperative(stem, er, bool(link)),
+        _imperative(bare, stem, er, bool(link)),
         "pret" in flags,
     )
 
@@ -78,9 +78,11 @@ def _preterite(first: str) -> tuple[str, ...]:
     return (first, du, first, f"{first}en", ihr, f"{first}en")
 
 
-def _imperative(stem: str, er: str, link: bool) -> str:
+def _imperative(infinitive: str, stem: str, er: str, link: bool) -> str:
     """The du-imperative: lies, gib (e to i), but fahr (no umlaut), warte, füttere, mach."""
     raised = "i" in er and "i" not in stem and "ä" not in er
     if raised:
         return er[:-1]
+    if infinitive.endswith("eln"):
+        return f"{stem[:-2]}le"
     return f"{stem}e" if link or stem.endswith(("er", "ig")) else stem
