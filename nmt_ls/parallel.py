@@ -63,6 +63,13 @@ class DataParallel:
 
         return jax.tree.map(split, batch)
 
+    def replicate(self, tree: Any) -> Any:
+        """A copy on every device, laid out as `step` returns it (so that step compiles once)."""
+        copy = jax.pmap(
+            lambda x, _: x, AXIS, in_axes=(None, 0), out_axes=None, devices=self._devices
+        )
+        return copy(tree, np.zeros(len(self.local)))
+
     def step(self, fn: Callable) -> Callable:
         """`fn(state, batch, *scalars) → (state, sums)` over all devices; donates the state.
 

@@ -52,7 +52,7 @@ def linear_label_smoothed_cross_entropy_sum_with_statistics(
     mask = row_mask(where, shape).reshape(-1)
     # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.
     rows = jnp.where(mask[:, None], hidden.reshape(-1, hidden.shape[-1]), 0)
-    epsilon = jnp.asarray(label_smoothing, jnp.float32)
+    epsilon = jnp.asarray(label_smoothing, loss_dtype(hidden.dtype))
     if epsilon.ndim:
         epsilon = jnp.broadcast_to(epsilon, shape).reshape(-1)
     else:

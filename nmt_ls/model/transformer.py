@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -92,8 +93,24 @@ class DecoderLayer(nnx.Module):
 def residual_block(x, block, norm: LayerNorm, pre_norm: bool, dropout: Dropout):
     """x + block(norm(x)) (pre-norm) or norm(x + block(x)) (post-norm, Vaswani et al. 2017)."""
     if pre_norm:
-        return x + dropout.residual(block(norm(x)))
-    return norm(x + dropout.residual(block(x)))
+        x = x + dropout.residual(block(norm(x)))
+    else:
+        x = norm(x + dropout.residual(block(x)))
+    return settle(x)
+
+
+def settle(x):
+    """x itself, computed once; likewise its gradient.
+
+    XLA fuses a residual sum into each of its readers, so that on CPU every layer adds up (and
+    drops out) the whole stream from the embeddings on again; it removes optimization barriers
+    before it fuses. A branch is never fused; that this one is always taken XLA cannot know.
+    """
+    if jax.default_backend() != "cpu":
+        return x
+    first = x.ravel()[0]
+    always = (first >= 0) | (first < 0) | jnp.isnan(first)
+    return jax.lax.cond(always, lambda y: y, jnp.zeros_like, x)
 
 
 class Transformer(nnx.Module):

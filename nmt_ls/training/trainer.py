@@ -161,6 +161,7 @@ class _Trainer:
             _, saved, host = found
             self.state = _from_saved(saved, state)
             self.progress = Progress(**host)
+        self.state = self.parallel.replicate(self.state)
         self.compilations = CompilationCounter()
         self.signatures: set[tuple[int, ...]] = set()
         m = config.model
