@@ -110,6 +110,22 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return _validated(raw)
 
 
+def with_settings(config: Config, settings: dict[str, Any]) -> Config:
+    """A configuration with some settings changed, by dotted key; checked as a whole.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    raw = resolved_dict(config)
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        branch = raw
+        for section in sections:
+            branch = branch[section]
+        branch[name] = value
+    return _validated(raw, expand=False)
+
+
 def load_resolved(path: str | os.PathLike[str]) -> Config:
     """A configuration that `save_config` wrote (`RUN/config.yaml`).
 

@@ -63,6 +63,10 @@ class DataParallel:
 
         return jax.tree.map(split, batch)
 
+    def whole_rows(self, rows: int) -> int:
+        """The next number of rows that divides by this host's devices."""
+        return -(-rows // len(self.local)) * len(self.local)
+
     def replicate(self, tree: Any) -> Any:
         """A copy on every device, laid out as `step` returns it (so that step compiles once)."""
         copy = jax.pmap(

@@ -14,7 +14,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from nmt_ls.losses.statistics import TokenStatistics, loss_dtype, row_mask, statistics_of_rows
+from nmt_ls.losses.statistics import (
+    TokenStatistics,
+    loss_dtype,
+    row_mask,
+    statistics_of_rows,
+    whole_labels,
+)
 
 
 def label_smoothed_cross_entropy(
@@ -74,7 +80,7 @@ def label_smoothed_cross_entropy_with_statistics(
         raise ValueError(f"label_smoothing={label_smoothing} is outside [0, 1]")
     logits = jnp.moveaxis(jnp.asarray(logits), axis, -1)
     logits = logits.astype(loss_dtype(logits.dtype))
-    labels = jnp.asarray(labels)
+    labels = whole_labels(labels)
     mask = row_mask(where, labels.shape)
     vocab_size = logits.shape[-1]
     eps = jnp.broadcast_to(jnp.asarray(label_smoothing, logits.dtype), labels.shape)
@@ -119,7 +125,8 @@ def label_smoothed_cross_entropy_with_statistics(
     log_z = log_sum + shift[..., 0]
     if z_loss:
         loss = loss + z_loss * log_z**2
-    loss = jnp.where(valid, loss, jnp.nan)
+    # A factor, so that the gradient is NaN as well; `mask` keeps that out of ε's gradient.
+    loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(loss.dtype)
     return jnp.where(mask, loss, 0), statistics_of_rows(shifted, log_sum, gold, log_z, mask, valid)
 
 

@@ -28,6 +28,12 @@ def loss_dtype(dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def whole_labels(labels: ArrayLike) -> Array:
+    """Labels of a type that can be compared with any V: 300 as int8 would be 44."""
+    labels = jnp.asarray(labels)
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
+
+
 def row_mask(where: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """`where` (`[...]` or `[..., 1]`, any type) as booleans of the labels' shape."""
     if where is None:
@@ -58,7 +64,7 @@ def token_statistics(
 ) -> TokenStatistics:
     """Hard-label statistics (natural log) of `logits [..., V]` against `labels [...]`, float32."""
     logits = jnp.asarray(logits)
-    labels = jnp.asarray(labels)
+    labels = whole_labels(labels)
     logits = logits.astype(loss_dtype(logits.dtype))
     mask = row_mask(where, labels.shape)
     logits = jnp.where(mask[..., None], logits, 0)

@@ -53,7 +53,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
-        return sorted(self._manager.all_steps(read=True))
+        # The manager's own list has one that is still being written; on disk it has another name.
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
 
     def save(self, step: int, state: Tree, host: Mapping[str, Any]) -> None:
         """Write a state (replicated arrays) and plain host-side values; returns before it is done.
@@ -99,7 +100,7 @@ class Checkpoints:
                     aside = self.directory / f"damaged-{step}"
                     shutil.rmtree(aside, ignore_errors=True)
                     (self.directory / str(step)).rename(aside)
-        self._manager.reload()
+                    self._manager.reload()
         return None
 
     def _read(self, step: int, target: Tree | None) -> tuple[Tree, dict[str, Any]]:
@@ -117,9 +118,7 @@ class Checkpoints:
 
     def host(self, step: int) -> dict[str, Any]:
         """The host-side values saved at a step."""
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(host=ocp.args.JsonRestore())
-        )
+        restored = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
         return {k: v for k, v in restored["host"].items() if k != "checksum"}
 
     def params(self, step: int) -> dict[str, np.ndarray]:

@@ -18,8 +18,8 @@ from nmt_ls.data.prepare import PreparedData
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.training.checkpoints import Checkpoints, load_average, mean_of_params, save_average
-from nmt_ls.training.progress import Progress
 from nmt_ls.training.optimizer import depends_on_max_steps
+from nmt_ls.training.progress import Progress
 
 # What a continued run may change: nothing here decides a parameter's value at a given step.
 _FREE_SECTIONS = ("decoding", "sweep", "name", "data.tests", "data.validation", "data.root")

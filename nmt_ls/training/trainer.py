@@ -75,12 +75,14 @@ def fit(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     try:
         trainer = _Trainer(config, data, run_dir, validate, initial_params, checkpoints)
+        before = trainer.progress.step
         trainer.run()
         checkpoints.wait()
         trainer.forget_old()
     finally:
         checkpoints.close()
-    if is_main() and config.training.average_last:
+    moved = trainer.progress.step > before or not (checkpoints.directory / "average").exists()
+    if is_main() and config.training.average_last and moved:
         average_run(run_dir, config.training.average_last)
     barrier("average")
     return trainer.progress.step
@@ -140,7 +142,9 @@ class _Trainer:
         self.validate = validate if config.training.validate_every else None
         subwords = data.subwords
         sizes = (subwords.source_size, subwords.target_size)
-        self.parallel, self.step = _compiled_step(*_decisive(config), sizes, subwords.bos, subwords.pad)
+        self.parallel, self.step = _compiled_step(
+            *_decisive(config), sizes, subwords.bos, subwords.pad
+        )
         self.batches = Batches(
             data.train,
             batch_tokens=config.training.batch_tokens,
@@ -222,9 +226,7 @@ class _Trainer:
                 self._account(*pending, interval, bar)
             pending = (done, sums)
             logs = done % training.log_every == 0 or last
-            validates = self.validate is not None and (
-                done % training.validate_every == 0 or last
-            )
+            validates = self.validate is not None and (done % training.validate_every == 0 or last)
             if not (logs or validates or received or done % training.checkpoint_every == 0):
                 continue
             self._account(*pending, interval, bar)
@@ -319,7 +321,6 @@ class _Trainer:
         return bool(patience) and self.progress.validations_without_best >= patience
 
     def _checkpoint(self, step: int) -> None:
-        training = self.config.training
         if self.metrics is not None:
             self.metrics.sync()
         self.checkpoints.save(step, _as_saved(self.state), self.progress.as_dict())

@@ -1,0 +1,142 @@
+"""Files and streams of sentences through a model, a block of lines at a time."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from nmt_ls.decoding.scoring import score_tokens
+from nmt_ls.decoding.translator import Translation, Translator
+from nmt_ls.errors import UserError
+from nmt_ls.training.runs import LoadedRun
+
+_BLOCK = 4096
+"""Lines held at a time: enough to sort by length, whatever the size of the file."""
+
+
+def read_lines(path: Path | None) -> Iterator[str]:
+    """Lines of a UTF-8 file or of standard input, without their ends; only LF (or CRLF) ends one.
+
+    Raises:
+      UserError: no such file, or a line that is not UTF-8.
+    """
+    name = "standard input" if path is None else str(path)
+    try:
+        stream = sys.stdin.buffer if path is None else path.open("rb")
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from error
+    with stream if path is not None else contextlib.nullcontext():
+        for number, line in enumerate(stream, 1):
+            try:
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{name}, line {number}: not UTF-8 ({error.reason})") from error
+
+
+@contextlib.contextmanager
+def whole_lines(path: Path | None) -> Iterator[IO[str]]:
+    """Where results go: standard output, or a file written beside and renamed when it is whole."""
+    if path is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _blocks(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while block := list(islice(items, _BLOCK)):
+        yield block
+
+
+def translate_lines(
+    translator: Translator,
+    source: Path | None,
+    output: Path | None,
+    *,
+    n_best: int = 1,
+    jsonl: bool = False,
+) -> None:
+    """One translation per line, in order; with n-best as text, `n_best` lines for each.
+
+    Raises:
+      UserError: a missing or undecodable file, or more n-best than the beam.
+    """
+    with whole_lines(output) as file, tqdm(unit="line", disable=None, file=sys.stderr) as bar:
+        for block in _blocks(read_lines(source)):
+            for text, found in zip(block, translator.translate(block, n_best=n_best), strict=True):
+                if jsonl:
+                    record = {"source": text, **_record(found)}
+                    if n_best > 1:
+                        record["n_best"] = [_record(one) for one in found.n_best or (found,)]
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                else:
+                    chosen = list(found.n_best or (found,))
+                    # A sentence with fewer hypotheses still has its n lines.
+                    chosen += [Translation("", 0.0, 0.0, ())] * (n_best - len(chosen))
+                    file.write("".join(_one_line(one.text) + "\n" for one in chosen))
+            file.flush()
+            bar.update(len(block))
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def _record(translation: Translation) -> dict[str, Any]:
+    return {
+        "translation": translation.text,
+        "score": translation.score,
+        "log_prob": translation.log_prob,
+        "tokens": len(translation.tokens),
+    }
+
+
+def score_files(run: LoadedRun, source: Path, target: Path, output: Path | None) -> None:
+    """JSONL of `{"log_prob", "tokens", "token_log_probs"}` per pair, end-of-sentence included.
+
+    Raises:
+      UserError: a missing or undecodable file, or unequal numbers of lines.
+    """
+    pairs = _aligned(source, target)
+    with whole_lines(output) as file, tqdm(unit="pair", disable=None, file=sys.stderr) as bar:
+        for block in _blocks(pairs):
+            sources, targets = zip(*block, strict=True)
+            statistics = score_tokens(
+                run.config.model,
+                run.subwords,
+                run.params,
+                run.subwords.encode_source(sources),
+                run.subwords.encode_target(targets),
+                batch_sentences=run.config.decoding.batch_sentences,
+            )
+            for one in statistics:
+                log_probs = [-float(x) for x in one.nll]
+                record = {
+                    "log_prob": sum(log_probs),
+                    "tokens": len(log_probs),
+                    "token_log_probs": log_probs,
+                }
+                file.write(json.dumps(record) + "\n")
+            file.flush()
+            bar.update(len(block))
+
+
+def _aligned(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    # Counted before the first is scored: a mistake should not cost an hour.
+    counts = [sum(1 for _ in read_lines(path)) for path in (source, target)]
+    if counts[0] != counts[1]:
+        raise UserError(f"{source} has {counts[0]} lines, {target} has {counts[1]}")
+    return zip(read_lines(source), read_lines(target), strict=True)

@@ -1,0 +1,43 @@
+"""Sentences to padded rows of a few shapes, for programs that are compiled once a shape."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+
+def padded_length(length: int) -> int:
+    """The next power of two from 16: few shapes, whatever the text."""
+    return max(16, 1 << (length - 1).bit_length())
+
+
+def in_batches(
+    lengths: Sequence[tuple[int, ...]], rows: int
+) -> Iterator[tuple[list[int], tuple[int, ...]]]:
+    """(indices, padded lengths) of batches of at most `rows` items, longest first.
+
+    Items of one batch have the same padded lengths. Longest first, so that what does not fit in
+    memory fails at once.
+    """
+    shapes = [tuple(padded_length(n) for n in item) for item in lengths]
+    order = sorted(range(len(lengths)), key=lambda i: (shapes[i], lengths[i]), reverse=True)
+    start = 0
+    while start < len(order):
+        shape = shapes[order[start]]
+        stop = start
+        while stop < len(order) and stop - start < rows and shapes[order[stop]] == shape:
+            stop += 1
+        yield order[start:stop], shape
+        start = stop
+
+
+def pad_rows(
+    ids: Sequence[Sequence[int] | np.ndarray], rows: int, length: int, pad: int
+) -> tuple[Int[np.ndarray, "R L"], Int[np.ndarray, "R"]]:
+    """(ids padded at the right, lengths); rows beyond the given ones are empty."""
+    out = np.full((rows, length), pad, np.int32)
+    lengths = np.zeros(rows, np.int32)
+    for i, row in enumerate(ids):
+        out[i, : len(row)] = row
+        lengths[i] = len(row)
+    return out, lengths

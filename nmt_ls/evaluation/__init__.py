@@ -1,0 +1,1 @@
+"""Evaluation: translation quality, likelihood with hard labels, calibration, significance."""

@@ -1,0 +1,138 @@
+"""Evaluate a run on test sets: everything that results.json holds."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt_ls.config import Config, CorpusConfig
+from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
+from nmt_ls.decoding.scoring import score_tokens
+from nmt_ls.decoding.translator import Translation, Translator
+from nmt_ls.errors import UserError
+from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.evaluation.translation import translation_metrics
+from nmt_ls.training.runs import LoadedRun, write_beside
+
+
+def evaluate(
+    run: LoadedRun, data: EvaluationSet, *, progress: bool = False
+) -> tuple[dict[str, Any], list[Translation]]:
+    """(what results.json says of a test set, the translations of its sources)."""
+    decoding = run.config.decoding
+    statistics = score_tokens(
+        run.config.model,
+        run.subwords,
+        run.params,
+        data.source_ids,
+        data.target_ids,
+        batch_sentences=decoding.batch_sentences,
+    )
+    translations = Translator.of([run]).translate_ids(
+        [ids.tolist() for ids in data.source_ids], progress=progress
+    )
+    found = [t.text for t in translations]
+    results = {
+        **translation_metrics(found, data.references),
+        **likelihood(statistics, data, run.subwords.unk),
+        "unk_share": data.unk_share,
+        "sentences": len(data.sources),
+        "decode": dataclasses.asdict(decoding),
+        "checkpoint": run.checkpoint,
+        "label_smoothing": run.config.loss.label_smoothing,
+        "fingerprint": data.fingerprint,
+    }
+    return results, translations
+
+
+def test_sets(
+    run: LoadedRun, names: list[str] | None = None, log: Callable[[str], None] | None = None
+) -> list[EvaluationSet]:
+    """The test sets of a run's configuration, all or those named (`validation` is one too).
+
+    Raises:
+      UserError: no such set.
+    """
+    config = run.config
+    corpora = dict(config.data.tests)
+    if config.data.validation is not None:
+        corpora.setdefault("validation", config.data.validation)
+    chosen = list(config.data.tests) if names is None else names
+    if not chosen:
+        raise UserError(f"{run.run_dir} names no data.tests; give --source and --reference")
+    for name in chosen:
+        if name not in corpora:
+            raise UserError(f"--split {name}: the run has {', '.join(corpora) or 'none'}")
+    return [load_evaluation_set(name, corpora[name], config, run.subwords) for name in chosen]
+
+
+def files_as_set(run: LoadedRun, source: Path, references: list[Path]) -> EvaluationSet:
+    """A test set of two or more aligned files, named after the source file."""
+    corpus = CorpusConfig(
+        source=str(source.absolute()), target=tuple(str(r.absolute()) for r in references)
+    )
+    return load_evaluation_set(source.stem, corpus, run.config, run.subwords)
+
+
+def store_results(
+    run_dir: Path, results: dict[str, Any], data: EvaluationSet, translations: list[Translation]
+) -> None:
+    """Merge a test set's results into results.json; its outputs go to `translations/`."""
+    folder = run_dir / "translations"
+    folder.mkdir(exist_ok=True)
+    write_beside(folder / f"{data.name}.txt", _lines([t.text for t in translations]))
+    write_beside(folder / f"{data.name}.source.txt", _lines(data.sources))
+    references = json.dumps(data.references, ensure_ascii=False)
+    write_beside(folder / f"{data.name}.references.json", references + "\n")
+    path = run_dir / "results.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored[data.name] = finite(results)
+    write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+
+
+def _lines(texts: list[str]) -> str:
+    return "".join(" ".join(t.replace("\r", "\n").split("\n")) + "\n" for t in texts)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def make_validator(
+    config: Config, data: PreparedData
+) -> Callable[[dict[str, np.ndarray], int], dict[str, float]] | None:
+    """What the trainer validates with: hard-label nll and perplexity, and BLEU if asked for.
+
+    BLEU is sacreBLEU of greedy translations. None without a validation set.
+    """
+    if data.validation is None:
+        return None
+    held_out, subwords = data.validation, data.subwords
+    greedy = dataclasses.replace(config.decoding, beam=1)
+
+    def validate(params: dict[str, np.ndarray], step: int) -> dict[str, float]:
+        statistics = score_tokens(
+            config.model, subwords, params, held_out.source_ids, held_out.target_ids,
+            batch_sentences=greedy.batch_sentences,
+        )  # fmt: skip
+        found = likelihood(statistics, held_out, subwords.unk)
+        measured = {"nll": found["nll_per_token"], "perplexity": found["perplexity"]}
+        if config.training.validate_bleu:
+            translator = Translator([config.model], [params], subwords, greedy)
+            outputs = translator.translate_ids([ids.tolist() for ids in held_out.source_ids])
+            metrics = translation_metrics([t.text for t in outputs], held_out.references)
+            measured["bleu"] = metrics["bleu"]
+        return measured
+
+    return validate

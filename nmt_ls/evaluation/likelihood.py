@@ -1,0 +1,47 @@
+"""Likelihood of the references under a model: hard labels, natural log, no smoothing anywhere."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.evaluation.calibration import calibration
+from nmt_ls.losses import TokenStatistics
+
+
+def likelihood(
+    statistics: Sequence[TokenStatistics], data: EvaluationSet, unknown: int
+) -> dict[str, Any]:
+    """Perplexity and calibration of teacher-forced tokens, end-of-sentence included.
+
+    Args:
+      statistics: of each first reference, from `score_tokens`.
+      data: the set they are of.
+      unknown: the id of `<unk>`.
+
+    Returns:
+      `nll_per_token` (nats), `perplexity` (its exponential), `nll_per_character` (Σ nll over the
+      Unicode code points of the raw references; None where an `<unk>` was met, since it hides
+      characters), `nll_total`, `tokens`, `entropy` (mean, nats) and what `calibration` measures.
+    """
+
+    def all_of(name: str) -> np.ndarray:
+        parts = [np.asarray(getattr(s, name), np.float64) for s in statistics]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    nll = all_of("nll")
+    total, tokens = float(nll.sum()), len(nll)
+    characters = sum(len(references[0]) for references in data.references)
+    met_unknown = any((ids == unknown).any() for ids in data.target_ids)
+    mean = total / tokens if tokens else math.nan
+    return {
+        "nll_per_token": mean,
+        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "nll_per_character": None if met_unknown or not characters else total / characters,
+        "nll_total": total,
+        "tokens": tokens,
+        "entropy": float(all_of("entropy").mean()) if tokens else math.nan,
+        **calibration(all_of("confidence"), all_of("correct")),
+    }

@@ -1,0 +1,1 @@
+"""Studies: which runs a comparison needs, what came out, and a report of it."""

@@ -1,0 +1,63 @@
+"""One run from its configuration: data, training, validation, evaluation."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from nmt_ls.config import Config
+from nmt_ls.config_files import differences
+from nmt_ls.data.prepare import prepare
+from nmt_ls.errors import UserError
+from nmt_ls.evaluation.evaluate import evaluate, make_validator, store_results, test_sets
+from nmt_ls.parallel import is_main
+from nmt_ls.training.runs import LoadedRun, load_run
+from nmt_ls.training.trainer import fit
+
+log = logging.getLogger("nmt_ls")
+
+
+def train_run(config: Config, run_dir: Path) -> int:
+    """Train a run to its end, or continue it; returns its last step."""
+    start = _start_of(config)
+    data = prepare(config, subwords=start.subwords if start else None, log=log.info)
+    return fit(
+        config,
+        data,
+        run_dir,
+        make_validator(config, data),
+        initial_params=start.params if start else None,
+    )
+
+
+def _start_of(config: Config) -> LoadedRun | None:
+    """The run that a fine-tuning starts from."""
+    if not config.training.init_from:
+        return None
+    start = load_run(Path(config.training.init_from))
+    sizes = {"dropout", "attention_dropout", "activation_dropout", "compute", "attention"}
+    for key, theirs, ours in differences(start.config, config):
+        section, _, field = key.partition(".")
+        if section == "model" and field not in sizes:
+            raise UserError(
+                f"training.init_from: {start.run_dir} has {key}={theirs!r}, this configuration"
+                f" {ours!r}; a fine-tuning keeps the model's shape"
+            )
+    return start
+
+
+def evaluate_run(run_dir: Path) -> None:
+    """Evaluate a finished run on all test sets of its configuration and store the results."""
+    run = load_run(run_dir)
+    for data in test_sets(run):
+        results, translations = evaluate(run, data)
+        if is_main():
+            store_results(run_dir, results, data, translations)
+
+
+def with_smoothing(config: Config, label_smoothing: float, seed: int) -> Config:
+    """The configuration of one run of a sweep."""
+    return dataclasses.replace(
+        config,
+        seed=seed,
+        loss=dataclasses.replace(config.loss, label_smoothing=label_smoothing),
+    )

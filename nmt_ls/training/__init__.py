@@ -1,0 +1,1 @@
+"""Training: optimizer, one pure step, checkpoints, the loop."""

@@ -1,0 +1,110 @@
+"""What tests of training share: a corpus of a few generated pairs, a model of width 16."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, ModelConfig, TrainingConfig
+from nmt_ls.data.batches import Batch
+from nmt_ls.data.prepare import PreparedData, prepare
+
+WORDS = [f"w{i:02d}" for i in range(40)]
+
+MODEL = ModelConfig(
+    encoder_layers=1, decoder_layers=1, width=16, heads=2, feed_forward=32, max_positions=32
+)
+
+TRAINING = TrainingConfig(
+    max_steps=12,
+    batch_tokens=48,
+    shapes=2,
+    learning_rate=3e-3,
+    warmup_steps=6,
+    devices=1,
+    log_every=1,
+    validate_every=0,
+    checkpoint_every=4,
+    average_last=0,
+)
+
+
+def sentence_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Sentences of 1 to 9 words; the target is the source in reverse, now and then longer."""
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(count):
+        words = [WORDS[i] for i in generator.integers(len(WORDS), size=generator.integers(1, 10))]
+        more = words[:1] * int(generator.integers(0, 3))
+        pairs.append((" ".join(words), " ".join(words[::-1] + more)))
+    return pairs
+
+
+def tiny_config(folder: Path, *, pairs: int = 90, model: Any = None, **training: Any) -> Config:
+    """A configuration over whitespace tokens, its text written to `folder`; 44 words in all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count, seed in (("train", pairs, 0), ("valid", 8, 1)):
+        texts = zip(*sentence_pairs(count, seed), strict=True)
+        for language, text in zip(("en", "de"), texts, strict=True):
+            (folder / f"{name}.{language}").write_text("\n".join(text) + "\n", encoding="utf-8")
+    data = DataConfig(
+        root=str(folder),
+        train=CorpusConfig(source="train.en", target="train.de"),
+        validation=CorpusConfig(source="valid.en", target="valid.de"),
+        max_length=16,
+        pretokenized=True,
+        cache_dir=str(folder / "cache"),
+    )
+    return Config(
+        data=data,
+        model=dataclasses.replace(MODEL, **(model or {})),
+        training=dataclasses.replace(TRAINING, **training),
+    )
+
+
+def tiny_data(config: Config) -> PreparedData:
+    """The prepared data of a configuration, without a word on stderr."""
+    return prepare(config, log=lambda line: None)
+
+
+def with_training(config: Config, **fields: Any) -> Config:
+    """The configuration with other training settings."""
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **fields))
+
+
+def with_loss(config: Config, **fields: Any) -> Config:
+    """The configuration with other loss settings."""
+    return dataclasses.replace(config, loss=LossConfig(**fields))
+
+
+def random_batch(
+    seed: int, rows: int, source: int, target: int, vocab: int = 44, empty: int = 0
+) -> Batch:
+    """A batch of random ids (3 and up) and lengths, its last `empty` rows without a token."""
+    generator = np.random.default_rng(seed)
+    sides = []
+    for length in (source, target):
+        lengths = generator.integers(1, length + 1, size=rows).astype(np.int32)
+        lengths[rows - empty :] = 0
+        ids = generator.integers(3, vocab, size=(rows, length)).astype(np.int32)
+        ids[np.arange(length) >= lengths[:, None]] = 0
+        sides += [ids, lengths]
+    return Batch(*sides)
+
+
+def assert_close(a: Any, b: Any, relative: float) -> None:
+    """|a − b| ≤ relative · max|b|, the house's meaning of a tolerance."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    difference = np.max(np.abs(a - b), initial=0.0)
+    assert difference <= relative * np.max(np.abs(b), initial=0.0), difference
+
+
+def leaf_errors(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
+    """‖a − b‖/‖b‖ of each parameter."""
+    assert a.keys() == b.keys()
+    return {
+        name: float(np.linalg.norm(np.asarray(a[name]) - b[name]) / np.linalg.norm(b[name]))
+        for name in b
+    }
