@@ -19,7 +19,7 @@ def enable_compilation_cache() -> None:
     jax skips programs that compile in under a second by default; ours are many and small.
     `JAX_COMPILATION_CACHE_DIR` chooses another place.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

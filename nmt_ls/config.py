@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -29,7 +29,7 @@ class CorpusConfig:
 
     kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook"] = "text"
     """text: two aligned files; tsv, jsonl: one file; datasets: whatever Hugging Face `datasets`
-    loads (hub name, parquet/arrow/csv/json files, a `save_to_disk` folder); phrasebook: built in."""
+    loads (hub name, parquet/arrow/csv/json files, `save_to_disk` folders); phrasebook: built in."""
     path: str = ""
     """tsv, jsonl: the file. datasets: hub name, file, glob or folder."""
     source: str = ""
@@ -78,7 +78,7 @@ class DataConfig:
     joiner: str = "@@ "
     """pretokenized: what is deleted from outputs and references to undo the segmentation."""
     num_proc: Positive = 1
-    """Processes that tokenise."""
+    """Threads that tokenise."""
     cache_dir: str = ""
     """Where tokenised tables are cached; empty: `$NMT_LS_CACHE`, else `~/.cache/nmt_ls`."""
 
@@ -106,7 +106,8 @@ class SubwordsConfig:
     user_symbols: tuple[str, ...] = ()
     """Symbols that are always one piece, such as language tags `<2de>`."""
     training_sentences: Positive = 5_000_000
-    """At most this many sentences, drawn at random, train the model."""
+    """At most this many sentences, drawn at random, train the model (and at most 40 million
+    characters: SentencePiece needs some 23 bytes of memory for each)."""
     sampling_candidates: Positive = 1
     """Subword regularisation (Kudo 2018): each training sentence is drawn anew among this many
     best segmentations; 1 turns it off."""

@@ -141,8 +141,12 @@ def _core(kind: Any) -> Any:
     return kind
 
 
-@functools.cache
 def _fields(kind: Any) -> dict[str, Any]:
+    return _hints(kind)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 

@@ -1,4 +1,4 @@
-"""The one exception that means "the caller made a mistake": bad config, missing file, unknown key."""
+"""The exception that means "the caller made a mistake": bad config, missing file, unknown key."""
 
 
 class UserError(Exception):

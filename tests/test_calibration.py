@@ -63,7 +63,7 @@ def test_nothing_measured_is_none_not_zero():
     [([0.5], [1, 0]), ([[0.5]], [[1]]), ([1.5], [1]), ([np.nan], [1]), ([0.5], [2]), ([-0.1], [0])],
 )
 def test_bad_input_is_refused(confidence, correct):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="."):
         calibration(np.array(confidence), np.array(correct))
 
 

@@ -169,8 +169,8 @@ def test_bad_settings_are_named_with_a_way_out(small: Path, override: str, messa
         (
             ["training.schedule=cosine", "training.max_steps=1000"],
             (
-                "training.warmup_steps=1000 leaves no step of training.max_steps=1000 for the cosine "
-                "schedule; lower it"
+                "training.warmup_steps=1000 leaves no step of training.max_steps=1000 for the "
+                "cosine schedule; lower it"
             ),
         ),
         (

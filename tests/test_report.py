@@ -92,7 +92,7 @@ def sweep(tmp_path_factory):
 
 
 def test_runs_are_read_as_they_were_written(sweep):
-    path, loaded, _ = sweep
+    _path, loaded, _ = sweep
     assert [run["run"] for run in loaded] == [
         f"smoothing_{e}_seed_{seed}" for e in (0.0, 0.1) for seed in (1, 2)
     ]
@@ -102,7 +102,7 @@ def test_runs_are_read_as_they_were_written(sweep):
 
 
 def test_page_is_well_formed_and_needs_no_network(sweep):
-    path, _, comparison = sweep
+    path, _, _comparison = sweep
     text = (path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
@@ -111,7 +111,7 @@ def test_page_is_well_formed_and_needs_no_network(sweep):
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert not re.search(r"@import|url\((?!#)", text)
-    assert {reference for reference in re.findall(r"url\(#([^)]*)\)", text)} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
     assert page.tags.count("svg") == 5
     assert "width=device-width" in text
     assert "Smoothing & <more>" in page.text

@@ -4,11 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.data.batches import Batch
 from nmt_ls.data.prepare import PreparedData, prepare
+from nmt_ls.model import DropoutRates, initial_params
+from nmt_ls.parallel import DataParallel, to_host
+from nmt_ls.training.step import make_step, state_from
 
 WORDS = [f"w{i:02d}" for i in range(40)]
 
@@ -78,6 +82,23 @@ def with_loss(config: Config, **fields: Any) -> Config:
     return dataclasses.replace(config, loss=LossConfig(**fields))
 
 
+def random_params(
+    config: ModelConfig, source_size: int, target_size: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Parameters of a model drawn by numpy, biases and norms too: nothing is compiled."""
+    shapes = jax.eval_shape(
+        lambda key: initial_params(config, source_size, target_size, key), jax.random.key(0)
+    )
+    generator = np.random.default_rng(seed)
+    params = {}
+    for name, shape in shapes.items():
+        noise = generator.normal(size=shape.shape)
+        fan = shape.shape[-1] if name.endswith("table") else shape.shape[0]
+        params[name] = noise * fan**-0.5 if len(shape.shape) == 2 else noise * 0.1
+        params[name] = (params[name] + name.endswith("scale")).astype(np.float32)
+    return params
+
+
 def random_batch(
     seed: int, rows: int, source: int, target: int, vocab: int = 44, empty: int = 0
 ) -> Batch:
@@ -108,3 +129,30 @@ def leaf_errors(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str,
         name: float(np.linalg.norm(np.asarray(a[name]) - b[name]) / np.linalg.norm(b[name]))
         for name in b
     }
+
+
+def uneven_batches(steps: int, multiple: int = 1) -> list[Batch]:
+    """Batches of 29 rows of all lengths, filled up with empty rows to a multiple."""
+    empty = -29 % multiple
+    batches = []
+    for step in range(steps):
+        batch = random_batch(step, 29, source=6, target=7)
+        rows = [np.pad(x, [(0, empty)] + [(0, 0)] * (x.ndim - 1)) for x in batch]
+        batches.append(Batch(*rows))
+    return batches
+
+
+def params_after(steps: int, devices: int = 1, parts: int = 1) -> dict[str, np.ndarray]:
+    """Parameters after training on `uneven_batches` without dropout, 6 steps of warm-up."""
+    model = dataclasses.replace(MODEL, dropout=0.0)
+    training = dataclasses.replace(TRAINING, devices=devices, accumulation=parts)
+    sizes = (44, 44)
+    parallel = DataParallel(devices)
+    step = parallel.step(make_step(model, LossConfig(), training, sizes, bos=2, pad=0))
+    params = jax.tree.map(jax.numpy.asarray, random_params(model, *sizes))
+    state = parallel.replicate(state_from(params, training))
+    rates = DropoutRates(*(np.float32(0) for _ in range(3)))
+    for batch in uneven_batches(steps, parallel.count * parts):
+        rows = parallel.split_rows(batch, parts)
+        state, _ = step(state, rows, np.uint32(1), np.float32(0.1), rates)
+    return to_host(state.params)

@@ -1,6 +1,7 @@
 """How fast this machine makes batches from a tokenised table, and in how much memory."""
 
 import datetime
+import itertools
 import os
 import platform
 import statistics
@@ -168,7 +169,7 @@ def _measure(
 def _timed(batch: Callable[[int], Any], steps: int) -> list[dict[str, float]]:
     stretches = []
     edges = [steps * i // REPEATS for i in range(REPEATS + 1)]
-    for first, end in zip(edges, edges[1:], strict=False):
+    for first, end in itertools.pairwise(edges):
         tokens, start = 0, time.perf_counter()
         for step in range(first, end):
             tokens += int(batch(step).target_lengths.sum())

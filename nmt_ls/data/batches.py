@@ -217,14 +217,14 @@ class Batches:
         batch.source_lengths[: len(rows)] = self.source.lengths[rows]
         batch.target_lengths[: len(rows)] = self.target.lengths[rows]
         if self.resample is not None:
-            self._redraw(batch, rows, step)
+            self._redraw(batch, rows, step, self.resample)
         return batch
 
-    def _redraw(self, batch: Batch, rows: np.ndarray, step: int) -> None:
+    def _redraw(self, batch: Batch, rows: np.ndarray, step: int, resample: Resample) -> None:
         words = random_words(_SEGMENTATION, self.plan.seed, step, size=2 * len(rows))
         uniforms: Float[np.ndarray, "R 2"] = (words >> 11).reshape(-1, 2) * 2.0**-53
         for i, row in enumerate(rows.tolist()):
-            drawn = self.resample(row, *uniforms[i].tolist())
+            drawn = resample(row, *uniforms[i].tolist())
             sides = ((batch.source, batch.source_lengths), (batch.target, batch.target_lengths))
             for ids, (out, lengths) in zip(drawn, sides, strict=True):
                 # A segmentation that outgrows the shape gives way to the table's.

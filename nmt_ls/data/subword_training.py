@@ -12,7 +12,7 @@ import sentencepiece
 from nmt_ls.config import SubwordsConfig
 from nmt_ls.errors import UserError
 
-_SPECIALS = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+_SPECIALS: dict[str, Any] = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
 _THREADS = 16
 """Fixed: the sums over threads, and so the model's last bits, depend on their number."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +30,7 @@ class _Rows(NamedTuple):
 def _program(model: ModelConfig, sizes: tuple[int, int], bos: int):
     graph = graph_of(model, *sizes)
 
-    def statistics(params, rows: _Rows) -> TokenStatistics:
+    def statistics(params, rows: Any) -> TokenStatistics:
         transformer = model_of(graph, params)
         memory = transformer.encode(rows.source, rows.source_lengths)
         hidden = transformer.decode(memory, shift_right(rows.target, bos))

@@ -55,7 +55,7 @@ def _program(
     graphs = [graph_of(model, *sizes) for model in models]
     bos, eos, pad = specials
 
-    def search(all_params: Sequence[Any], rows: _Rows) -> Hypotheses:
+    def search(all_params: Sequence[Any], rows: Any) -> Hypotheses:
         members = [model_of(g, p) for g, p in zip(graphs, all_params, strict=True)]
         memories = [m.encode(rows.source, rows.source_lengths) for m in members]
         hypotheses = rows.source.shape[0] * beam

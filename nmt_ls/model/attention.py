@@ -61,7 +61,7 @@ def attend(
     query_lengths = None
     if kernel == "cudnn" and key_lengths is not None:
         query_lengths = jnp.full(q.shape[0], q.shape[1], jnp.int32)
-    return jax.nn.dot_product_attention(
+    return jax.nn.dot_product_attention(  # type: ignore[call-overload]
         q, k, v, key_value_seq_lengths=key_lengths, query_seq_lengths=query_lengths,
         is_causal=causal, implementation=kernel,
     )  # fmt: skip

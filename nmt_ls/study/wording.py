@@ -119,9 +119,16 @@ def table_rows(comparison: dict, test: str) -> tuple[list[str], list[list[str]]]
         rows.append(row)
     if truth := result["truth"]:
         rows.append(
-            ["the truth", ""]
-            + [number(truth.get("bleu_oracle")), number(truth.get("chrf_oracle"))]
-            + [number(truth.get("perplexity_floor")), "", "", ""]
+            [
+                "the truth",
+                "",
+                number(truth.get("bleu_oracle")),
+                number(truth.get("chrf_oracle")),
+                number(truth.get("perplexity_floor")),
+                "",
+                "",
+                "",
+            ]
         )
     return headers, rows
 

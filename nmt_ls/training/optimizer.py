@@ -1,4 +1,4 @@
-"""The optimizer: an optax chain, and learning-rate schedules as functions of the update's number."""
+"""The optimizer: an optax chain, and learning rates as functions of the update's number."""
 
 import jax
 import jax.numpy as jnp

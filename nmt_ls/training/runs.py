@@ -97,7 +97,15 @@ def write_beside(path: Path, text: str) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions, devices and the git revision of the installed source, where it has one."""
-    packages = ("nmt_ls", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    packages: tuple[str, ...] = (
+        "nmt_ls",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "numpy",
+    )
     packages += ("sentencepiece", "datasets", "sacrebleu")
     versions = {}
     for package in packages:

@@ -1,6 +1,6 @@
 """One update as a pure function: (state, batch, seed, ε, dropout rates) → (state, sums)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def make_step(
     optimizer, rate = make_optimizer(training), learning_rate(training)
     enabled = (model.dropout > 0, model.attention_dropout > 0, model.activation_dropout > 0)
 
-    def local_loss(params, part: Batch, key, epsilon, rates: DropoutRates):
+    def local_loss(params, part: Any, key, epsilon, rates: DropoutRates):
         transformer = model_of(graph, params)
         dropout = Dropout(key if any(enabled) else None, rates, enabled)
         memory = transformer.encode(part.source, part.source_lengths, dropout)

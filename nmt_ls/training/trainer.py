@@ -119,7 +119,13 @@ def _decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
         config.loss, label_smoothing=0.0, final_label_smoothing=0.0, schedule="constant"
     )
     defaults = TrainingConfig()
-    neutral = ("shapes", "batch_tokens", "log_every", "validate_every", "validate_bleu")
+    neutral: tuple[str, ...] = (
+        "shapes",
+        "batch_tokens",
+        "log_every",
+        "validate_every",
+        "validate_bleu",
+    )
     neutral += ("checkpoint_every", "keep_last", "keep_best", "best_metric", "patience")
     neutral += ("average_last", "max_skipped", "init_from", "tensorboard")
     training = dataclasses.replace(
@@ -261,7 +267,7 @@ class _Trainer:
         try:
             split = self.parallel.split_rows(batch, self.config.training.accumulation)
             epsilon = np.float32(self.smoothing(step))
-            rates = DropoutRates(*(np.float32(r) for r in self.rates))
+            rates = DropoutRates(*(np.float32(r) for r in self.rates))  # type: ignore[arg-type]
             self.state, sums = self.step(
                 self.state, split, np.uint32(self.config.seed), epsilon, rates
             )
@@ -306,6 +312,7 @@ class _Trainer:
 
     def _validate(self, step: int, record: dict[str, Any]) -> bool:
         """Add the validation to the record; whether it is the best so far."""
+        assert self.validate is not None
         measured = self.validate(to_host(evaluated_params(self.state)), step)
         record |= {f"validation_{name}": value for name, value in measured.items()}
         metric = self.config.training.best_metric
@@ -386,5 +393,5 @@ def _signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)

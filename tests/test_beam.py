@@ -1,0 +1,131 @@
+"""Beam search against exhaustive search and plain greedy search, on made-up distributions."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nmt_ls.decoding.beam import LengthPenalty, beam_search
+
+PAD, BOS, EOS = 0, 1, 2
+VOCAB, LENGTH = 6, 4
+SECOND_ORDER = -0.05
+"""Times the last token but one: added to every log-probability, so that the cache matters."""
+
+
+def tables(seed: int, batch: int, sharpness: float = 1.5) -> np.ndarray:
+    """log p(next | previous, position) `[B, T, V, V]`; a Markov chain is its own cache test."""
+    logits = np.random.default_rng(seed).normal(size=(batch, LENGTH, VOCAB, VOCAB)) * sharpness
+    return np.array(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
+
+
+def search(log_p, beam, penalty, limits=None, length=LENGTH):
+    batch = len(log_p)
+    limits = np.full(batch, length, np.int32) if limits is None else np.asarray(limits, np.int32)
+
+    def step(tokens, position, cache):
+        # The cache holds each hypothesis' last token but one. Were it not reordered with the
+        # hypotheses, the second-order term below would come from another one.
+        before = cache.reshape(batch, beam)
+        rows = jnp.asarray(log_p)[:, position]  # [B, V, V]
+        out = jnp.take_along_axis(rows, tokens[..., None], axis=1)  # [B, K, V]
+        out = out + SECOND_ORDER * before[..., None]
+        return out, tokens.reshape(-1)
+
+    cache = jnp.full(batch * beam, BOS, jnp.int32)
+    found = jax.jit(
+        lambda limits: beam_search(
+            step,
+            cache,
+            limits,
+            beam=beam,
+            length=length,
+            penalty=penalty,
+            bos=BOS,
+            eos=EOS,
+            pad=PAD,
+        )
+    )(limits)
+    return jax.device_get(found)
+
+
+def every_hypothesis(log_p, limit):
+    """(log p, tokens) of each token sequence that ends within `limit`; forced to end there."""
+    words = [v for v in range(VOCAB) if v not in (PAD, BOS, EOS)]
+    for n in range(limit):
+        for middle in itertools.product(words, repeat=n):
+            tokens, total, before, previous = (*middle, EOS), 0.0, BOS, BOS
+            for i, token in enumerate(tokens):
+                total += float(log_p[i, previous, token]) + SECOND_ORDER * before
+                before, previous = previous, token
+            yield total, tokens
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [LengthPenalty("none"), LengthPenalty("average", 1.0), LengthPenalty("gnmt", 0.6)],
+    ids=lambda p: p.kind,
+)
+def test_a_wide_beam_finds_what_exhaustive_search_finds(penalty):
+    log_p = tables(1, batch=5)
+    found = search(log_p, beam=60, penalty=penalty)
+    for row in range(5):
+        scored = [
+            (lp / float(penalty(len(t))), t) for lp, t in every_hypothesis(log_p[row], LENGTH)
+        ]
+        best = sorted(scored, reverse=True)[:3]
+        for k, (score, tokens) in enumerate(best):
+            assert found.scores[row, k] == pytest.approx(score, rel=1e-5)
+            assert tuple(found.tokens[row, k, : found.lengths[row, k]]) == tokens
+        assert (np.diff(found.scores[row][np.isfinite(found.scores[row])]) <= 0).all()
+
+
+def test_beam_one_is_greedy_search():
+    log_p = tables(2, batch=40)
+    found = search(log_p, beam=1, penalty=LengthPenalty("average"))
+    for row in range(40):
+        tokens, before, previous, total = [], BOS, BOS, 0.0
+        for i in range(LENGTH):
+            scores = log_p[row, i, previous] + SECOND_ORDER * before
+            scores[[PAD, BOS]] = -np.inf
+            if i == LENGTH - 1:
+                scores[np.arange(VOCAB) != EOS] = -np.inf
+            before, previous = previous, int(scores.argmax())
+            total += float(scores[previous])
+            tokens.append(previous)
+            if previous == EOS:
+                break
+        assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == tokens
+        assert found.log_probs[row, 0] == pytest.approx(total, rel=1e-5)
+
+
+def test_limits_are_kept_for_each_sentence():
+    log_p = tables(3, batch=4)
+    log_p[..., EOS] = -30.0  # nothing wants to end
+    found = search(log_p, beam=3, penalty=LengthPenalty(), limits=[1, 2, 3, 4])
+    assert found.lengths[:, 0].tolist() == [1, 2, 3, 4]
+    for row in range(4):
+        tokens = found.tokens[row, 0]
+        assert tokens[found.lengths[row, 0] - 1] == EOS
+        assert (tokens[found.lengths[row, 0] :] == PAD).all()
+
+
+def test_a_sentence_does_not_depend_on_its_neighbours():
+    log_p = tables(4, batch=8)
+    together = search(log_p, beam=3, penalty=LengthPenalty())
+    for row in range(8):
+        alone = search(log_p[row : row + 1], beam=3, penalty=LengthPenalty())
+        np.testing.assert_array_equal(alone.tokens[0], together.tokens[row])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[row])
+
+
+def test_length_penalties_by_hand():
+    assert float(LengthPenalty("none")(7)) == 1
+    assert float(LengthPenalty("average", 1.0)(7)) == 7
+    assert float(LengthPenalty("average", 0.5)(4)) == pytest.approx(2)
+    assert float(LengthPenalty("average", 1.0, excludes_eos=True)(7)) == 6
+    assert float(LengthPenalty("gnmt", 1.0)(7)) == pytest.approx(2)
+    with pytest.raises(ValueError, match="no length penalty"):
+        LengthPenalty("best")(3)

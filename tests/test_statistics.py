@@ -1,0 +1,64 @@
+"""Hard-label statistics by hand; masked sums and means over devices."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nmt_ls.losses import masked_mean, masked_sum, token_statistics
+
+
+def test_by_hand() -> None:
+    # p = (1/2, 1/4, 1/4), log Z = ln 8 + 1
+    logits = np.log(np.array([4.0, 2.0, 2.0], np.float32)) + 1
+    found = token_statistics(np.stack([logits] * 3), np.array([0, 1, 2]))
+    ln2 = math.log(2)
+    np.testing.assert_allclose(found.nll, [ln2, 2 * ln2, 2 * ln2], rtol=1e-6)
+    np.testing.assert_allclose(found.entropy, [1.5 * ln2] * 3, rtol=1e-6)
+    np.testing.assert_allclose(found.log_z, [3 * ln2 + 1] * 3, rtol=1e-6)
+    np.testing.assert_allclose(found.confidence, [0.5] * 3, rtol=1e-6)
+    np.testing.assert_array_equal(found.correct, [1, 0, 0])
+    assert all(field.dtype == jnp.float32 for field in found)
+
+
+def test_masked_rows_are_zero_and_ties_are_correct() -> None:
+    logits = np.array([[1, 1, 0], [np.nan, 1, 2], [-np.inf, 0, 0]], np.float32)
+    found = token_statistics(logits, np.array([1, -100, 1]), np.array([1, 0, 1]))
+    for field in found:
+        assert np.isfinite(field).all()
+        assert field[1] == 0
+    np.testing.assert_array_equal(found.correct, [1, 0, 1])
+    np.testing.assert_allclose(found.entropy[2], math.log(2), rtol=1e-6)
+    narrow = token_statistics(np.zeros((1, 300), np.float32), np.array([127], np.int8))
+    np.testing.assert_allclose(narrow.nll, math.log(300), rtol=1e-6)
+
+
+def test_statistics_carry_no_gradient() -> None:
+    logits = np.array([[1.0, 2.0], [0.5, 0.0]], np.float32)
+    total = jax.grad(lambda x: sum(jnp.sum(f) for f in token_statistics(x, np.array([0, 1]))))
+    np.testing.assert_array_equal(total(logits), np.zeros_like(logits))
+
+
+def test_masked_sum_and_mean_by_hand() -> None:
+    values = np.array([1.0, np.nan, 3.0, 8.0], np.float32)
+    where = np.array([True, False, True, True])
+    total, count = masked_sum(values, where)
+    assert (float(total), float(count)) == (12.0, 3.0)
+    assert float(masked_mean(values, where)) == 4.0
+    assert float(masked_mean(values, np.zeros(4, bool))) == 0.0
+    assert float(masked_mean(values[[0, 2]], None)) == 2.0
+
+
+def test_the_mean_over_uneven_devices_is_the_mean_on_one() -> None:
+    generator = np.random.default_rng(0)
+    values = (generator.normal(size=(8, 5)) + np.arange(8)[:, None]).astype(np.float32)
+    where = np.arange(5) < np.arange(8)[:, None]  # 0, 1, 2, … 5, 5, 5 values per device
+    values[~where] = np.nan
+    mean = jax.pmap(lambda v, w: masked_mean(v, w, axis_name="data"), "data")(values, where)
+    exact = values[where].astype(np.float64).mean()
+    np.testing.assert_allclose(mean, np.full(8, exact), rtol=1e-5)
+    of_means = np.mean([values[i][where[i]].mean() for i in range(1, 8)])
+    assert abs(of_means - exact) > 0.1, "a mean of means would pass for nothing here"
+    none = jax.pmap(lambda v, w: masked_mean(v, w, axis_name="data"), "data")(values, where & False)
+    np.testing.assert_array_equal(none, np.zeros(8))
