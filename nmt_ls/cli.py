@@ -267,7 +267,7 @@ def _quiet() -> None:
     """Our own lines on stderr, and nobody else's chatter."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
+    log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
     logging.getLogger("absl").setLevel(logging.ERROR)

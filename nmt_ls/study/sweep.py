@@ -80,8 +80,12 @@ def _is_evaluated(run_dir: Path, config: Config) -> bool:
     if not path.exists():
         return False
     done = json.loads(path.read_text())
+    averaged = (run_dir / "checkpoints" / "average").is_dir()
+    # `evaluate` may since have measured another checkpoint or with another beam.
     return all(
-        name in done and done[name]["decode"] == _plain(config.decoding)
+        name in done
+        and done[name]["decode"] == _plain(config.decoding)
+        and done[name]["checkpoint"].startswith("average") == averaged
         for name in config.data.tests
     )
 

@@ -1,0 +1,269 @@
+"""The command line end to end on a tiny model: every verb, exit statuses, bad input."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import sentence_pairs
+
+from nmt_ls.cli import main
+
+SETTINGS = {
+    "name": "tiny",
+    "data": {
+        "train": {"source": "train.en", "target": "train.de"},
+        "validation": {"source": "valid.en", "target": "valid.de"},
+        "tests": {"valid": {"source": "valid.en", "target": "valid.de"}},
+        "max_length": 16,
+        "pretokenized": True,
+    },
+    "model": {
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "width": 16,
+        "heads": 2,
+        "feed_forward": 32,
+    },
+    "training": {
+        "max_steps": 6,
+        "batch_tokens": 64,
+        "shapes": 1,
+        "warmup_steps": 2,
+        "log_every": 2,
+        "validate_every": 3,
+        "checkpoint_every": 2,
+        "keep_last": 2,
+        "average_last": 2,
+    },
+    "decoding": {"beam": 2, "batch_sentences": 8},
+    "sweep": {"smoothing": [0, 0.1], "seeds": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    for name, count, seed in (("train", 80, 0), ("valid", 8, 1)):
+        texts = zip(*sentence_pairs(count, seed), strict=True)
+        for language, text in zip(("en", "de"), texts, strict=True):
+            (folder / f"{name}.{language}").write_text("\n".join(text) + "\n")
+    settings = {**SETTINGS, "data": {**SETTINGS["data"], "root": str(folder)}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep_dir(folder):
+    assert main(["sweep", str(folder / "config.yaml"), "--run-dir", str(folder / "sweep")]) == 0
+    return folder / "sweep"
+
+
+@pytest.fixture(scope="module")
+def run_dir(sweep_dir):
+    return sweep_dir / "smoothing_0.1_seed_1"
+
+
+def refused(arguments, capsys) -> str:
+    """The message of a call that must end in one or two plain lines and status 2."""
+    assert main([str(a) for a in arguments]) == 2
+    message = capsys.readouterr().err
+    lines = [line for line in message.split("\n") if line and "training pairs" not in line]
+    assert len(lines) <= 2
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_sweep_writes_what_the_contract_says(sweep_dir, folder, capsys):
+    names = {"plan.json", "results.csv", "comparison.json", "report.html", "report.md", "figures"}
+    assert names <= {p.name for p in sweep_dir.iterdir()}
+    runs = json.loads((sweep_dir / "plan.json").read_text())["runs"]
+    assert [(r["label_smoothing"], r["seed"]) for r in runs] == [(0.0, 1), (0.1, 1)]
+    for run in runs:
+        here = {p.name for p in (sweep_dir / run["run"]).iterdir()}
+        wanted = (
+            "config.yaml environment.json subwords.model metrics.jsonl checkpoints results.json"
+        )
+        assert set(wanted.split()) <= here
+        config = yaml.safe_load((sweep_dir / run["run"] / "config.yaml").read_text())
+        assert config["loss"]["label_smoothing"] == run["label_smoothing"]
+        assert config["format_version"] == 1
+
+
+def test_a_sweep_run_again_does_only_what_is_missing(sweep_dir, folder, capsys):
+    before = {p: p.stat().st_mtime_ns for p in sweep_dir.glob("*/checkpoints/*/state/_METADATA")}
+    calls = ["sweep", str(folder / "config.yaml"), "--run-dir", str(sweep_dir)]
+    assert main([*calls, "--smoothing", "0", "0.1", "0.3"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^0\.3 ", table, re.MULTILINE)
+    for path, when in before.items():
+        assert path.stat().st_mtime_ns == when
+    assert (sweep_dir / "smoothing_0.3_seed_1" / "results.json").exists()
+
+
+def test_metrics_have_every_logged_step_once(run_dir):
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [2, 3, 4, 6]
+    logged = [r for r in records if "loss" in r]
+    assert all(r["label_smoothing"] == 0.1 and 0 < r["real_share"] <= 1 for r in logged)
+    assert logged[-1]["compilations"] <= 8
+    assert "validation_perplexity" in records[1] and "validation_bleu" in records[3]
+
+
+def test_evaluate_prints_a_table_and_writes_json(run_dir, tmp_path, capsys):
+    out = tmp_path / "found.json"
+    assert main(["evaluate", str(run_dir), "--split", "valid", "--output", str(out)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(out.read_text())["valid"]
+    assert f"{found['perplexity']:.4f}" in printed
+    assert found["bleu_signature"] in printed
+    assert found["checkpoint"] == "average of 4, 6"
+    stored = json.loads((run_dir / "results.json").read_text())["valid"]
+    assert stored["perplexity"] == found["perplexity"]
+
+
+def test_evaluate_files_and_checkpoints(run_dir, folder, capsys):
+    calls = ["evaluate", str(run_dir), "--source", str(folder / "valid.en")]
+    assert main([*calls, "--reference", str(folder / "valid.de"), "--checkpoint", "last"]) == 0
+    assert "checkpoint: 6" in capsys.readouterr().out
+    assert "choose best, last" in refused([*calls, "--reference", folder / "valid.de",
+                                           "--checkpoint", "newest"], capsys)  # fmt: skip
+    assert "go together" in refused(calls, capsys)
+
+
+def test_translate_files_in_order(run_dir, folder, tmp_path):
+    source, out = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("w01 w02\n\nw03\nw01 w02\n")
+    assert main(["translate", str(run_dir), "--input", str(source), "--output", str(out)]) == 0
+    lines = out.read_text().split("\n")
+    assert len(lines) == 5 and lines[4] == ""
+    assert lines[1] == "" and lines[0] == lines[3]
+    two = ["translate", str(run_dir), "--input", str(source), "--output", str(out)]
+    assert main([*two, "--n-best", "2", "--format", "jsonl"]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["source"] for r in records] == ["w01 w02", "", "w03", "w01 w02"]
+    assert records[0]["n_best"][0]["translation"] == records[0]["translation"] == lines[0]
+    assert len(records[0]["n_best"]) == 2
+    assert main([*two, "--n-best", "2"]) == 0
+    assert len(out.read_text().split("\n")) == 9
+
+
+def test_an_ensemble_translates(sweep_dir, run_dir, tmp_path):
+    (tmp_path / "in.txt").write_text("w01\n")
+    arguments = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+    other = sweep_dir / "smoothing_0.0_seed_1"
+    assert main(["translate", str(run_dir), str(other), *arguments]) == 0
+    assert len((tmp_path / "out.txt").read_text().splitlines()) == 1
+
+
+def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path):
+    out = tmp_path / "scores.jsonl"
+    assert main(["evaluate", str(run_dir), "--split", "valid"]) == 0
+    arguments = ["--source", str(folder / "valid.en"), "--target", str(folder / "valid.de")]
+    assert main(["score", str(run_dir), *arguments, "--output", str(out)]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(records) == 8
+    assert all(r["tokens"] == len(r["token_log_probs"]) for r in records)
+    results = json.loads((run_dir / "results.json").read_text())["valid"]
+    assert -sum(r["log_prob"] for r in records) == pytest.approx(results["nll_total"], rel=1e-6)
+    assert sum(r["tokens"] for r in records) == results["tokens"]
+
+
+def test_average_and_report(run_dir, sweep_dir, capsys):
+    assert main(["average", str(run_dir), "--last", "1"]) == 0
+    assert capsys.readouterr().out == "averaged 6\n"
+    assert main(["average", str(run_dir), "--last", "2"]) == 0
+    assert main(["report", str(sweep_dir)]) == 0
+    assert "ΔBLEU" in capsys.readouterr().out
+
+
+def test_help_lists_defaults(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["translate", "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "((5+n)/6)^alpha" in text and "--n-best" in text
+    assert main(["settings"]) == 0
+    assert "training.batch_tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["training.max_stepz=3"], "did you mean training.max_steps"),
+        (["model.dropout=1.5"], "model.dropout"),
+        (["data.train.source=nowhere.en"], "nowhere.en"),
+        (["training.batch_tokens=8"], "training.batch_tokens=8 cannot hold"),
+        (["data.pretokenized=false", "subwords.vocab_size=100000"], "subwords.vocab_size=100000"),
+    ],
+)
+def test_bad_settings_write_nothing(folder, tmp_path, capsys, settings, words):
+    arguments = ["train", folder / "config.yaml", "--run-dir", tmp_path / "run"]
+    for setting in settings:
+        arguments += ["--set", setting]
+    assert words in refused(arguments, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_that_cannot_be_used_is_named(folder, tmp_path, capsys):
+    arguments = ["train", folder / "config.yaml", "--run-dir", tmp_path / "run"]
+    (folder / "short.de").write_text("w01\n")
+    assert "80" in refused([*arguments, "--set", "data.train.target=short.de"], capsys)
+    (folder / "bad.de").write_bytes(b"w01\n" * 3 + b"\xff\n" + b"w01\n" * 76)
+    message = refused([*arguments, "--set", "data.train.target=bad.de"], capsys)
+    assert "bad.de" in message and "line 4" in message
+    (folder / "empty.de").write_text("")
+    assert "empty.de" in refused([*arguments, "--set", "data.train.target=empty.de"], capsys)
+
+
+def test_a_run_of_another_configuration_is_refused(run_dir, folder, capsys):
+    message = refused(
+        ["train", folder / "config.yaml", "--run-dir", run_dir, "--set", "model.width=32"], capsys
+    )
+    assert "model.width is 16 there and 32 here" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["translate", "nowhere"], "nowhere is not a run directory"),
+        (["report", "nowhere"], "nowhere"),
+        (["train", "nowhere.yaml", "--run-dir", "x"], "nowhere.yaml"),
+        (["dance"], "dance"),
+        (["train"], "required"),
+    ],
+)
+def test_wrong_calls(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(arguments, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_input_that_is_not_utf8(run_dir, tmp_path, capsys):
+    (tmp_path / "in.txt").write_bytes(b"w01\n\xff\xfe\n")
+    out = tmp_path / "out.txt"
+    message = refused(
+        ["translate", run_dir, "--input", tmp_path / "in.txt", "--output", out], capsys
+    )
+    assert "line 2" in message
+    assert not out.exists()
+
+
+def test_as_a_program_reading_standard_input(run_dir):
+    """The installed entry point: stdin to stdout, nothing else there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nmt_ls.cli", "translate", str(run_dir), "--beam", "1"],
+        input="w01 w02\n\n",
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split("\n")) == 3
+    assert done.stdout.split("\n")[1] == ""

@@ -1,0 +1,152 @@
+"""Likelihood, evaluation and validation."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from tiny import MODEL, random_params, tiny_config, tiny_data
+
+from nmt_ls.config import CorpusConfig, DecodingConfig, LossConfig
+from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.errors import UserError
+from nmt_ls.evaluation.evaluate import (
+    evaluate,
+    files_as_set,
+    finite,
+    make_validator,
+    store_results,
+)
+from nmt_ls.evaluation.evaluate import test_sets as sets_of
+from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.losses import TokenStatistics
+from nmt_ls.training.runs import LoadedRun
+
+UNKNOWN = 1
+
+
+def statistics(nll, correct=None):
+    n = len(nll)
+    ones = np.ones(n, np.float32)
+    return TokenStatistics(
+        nll=np.array(nll, np.float32),
+        entropy=ones,
+        log_z=ones,
+        confidence=ones * 0.5,
+        correct=np.array(correct or [1] * n, np.float32),
+    )
+
+
+def evaluation_set(references, target_ids):
+    return EvaluationSet(
+        name="test",
+        sources=["x"] * len(references),
+        references=[[r] for r in references],
+        source_ids=[np.array([4, 3], np.int32)] * len(references),
+        target_ids=[np.array(ids, np.int32) for ids in target_ids],
+        unk_share=0.0,
+        fingerprint="",
+    )
+
+
+def test_likelihood_by_hand():
+    data = evaluation_set(["häh", "ab"], [[5, 3], [6, 7, 3]])
+    found = likelihood([statistics([1.0, 2.0]), statistics([0.5, 0.5, 1.0])], data, UNKNOWN)
+    assert found["tokens"] == 5
+    assert found["nll_total"] == pytest.approx(5.0)
+    assert found["nll_per_token"] == pytest.approx(1.0)
+    assert found["perplexity"] == pytest.approx(math.e)
+    assert found["nll_per_character"] == pytest.approx(5.0 / 5)  # code points, not bytes
+    assert found["mean_confidence"] == pytest.approx(0.5)
+    assert found["accuracy"] == 1
+
+
+def test_an_unknown_word_hides_its_characters():
+    data = evaluation_set(["a"], [[UNKNOWN, 3]])
+    assert likelihood([statistics([1.0, 1.0])], data, UNKNOWN)["nll_per_character"] is None
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    config = tiny_config(folder)
+    tests = {
+        "valid": CorpusConfig(source="valid.en", target="valid.de"),
+        "two": CorpusConfig(source="valid.en", target=("valid.de", "valid.en")),
+    }
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, tests=tests),
+        decoding=DecodingConfig(beam=2, batch_sentences=8),
+    )
+    subwords = tiny_data(config).subwords
+    params = random_params(MODEL, subwords.source_size, subwords.target_size)
+    return LoadedRun(folder, config, subwords, params, "7")
+
+
+def test_what_results_hold(run, tmp_path):
+    data, two = sets_of(run)
+    results, translations = evaluate(run, data)
+    wanted = (
+        "bleu chrf ter bleu_signature nll_per_token perplexity nll_per_character ece"
+        " mean_confidence accuracy sentences tokens decode checkpoint"
+    )
+    assert set(wanted.split()) <= set(results)
+    assert results["sentences"] == len(translations) == 8
+    assert results["tokens"] == sum(map(len, data.target_ids))
+    assert results["checkpoint"] == "7"
+    assert results["decode"]["beam"] == 2
+    assert two.references[0] == [data.references[0][0], data.sources[0]]
+    store_results(tmp_path, results, data, translations)
+    store_results(tmp_path, results, two, translations)
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert set(stored) == {"valid", "two"}
+    assert stored["valid"]["perplexity"] == results["perplexity"]
+    lines = (tmp_path / "translations" / "valid.txt").read_text().split("\n")
+    assert lines == [*(t.text for t in translations), ""]
+
+
+def test_perplexity_does_not_know_the_smoothing(run):
+    """The same parameters give the same perplexity to the last bit, whatever ε and convention."""
+    (data,) = sets_of(run, ["valid"])
+    found = set()
+    for loss in (
+        LossConfig(label_smoothing=0.0),
+        LossConfig(label_smoothing=0.3),
+        LossConfig(label_smoothing=0.9, convention="joeynmt", z_loss=0.1),
+    ):
+        config = dataclasses.replace(run.config, loss=loss)
+        results, _ = evaluate(dataclasses.replace(run, config=config), data)
+        found.add((results["perplexity"], results["nll_total"], results["ece"]))
+    assert len(found) == 1
+
+
+def test_validation_agrees_with_evaluation(run):
+    config = run.config
+    data = tiny_data(config)
+    measured = make_validator(config, data)(run.params, 3)
+    (valid,) = sets_of(run, ["valid"])
+    greedy = dataclasses.replace(config.decoding, beam=1)
+    one = dataclasses.replace(run, config=dataclasses.replace(config, decoding=greedy))
+    results, _ = evaluate(one, valid)
+    assert measured["perplexity"] == results["perplexity"]
+    assert measured["bleu"] == results["bleu"]
+
+
+def test_unknown_sets_are_refused(run):
+    with pytest.raises(UserError, match="--split nope: the run has valid, two"):
+        sets_of(run, ["nope"])
+
+
+def test_files_of_ones_own(run, tmp_path):
+    (tmp_path / "a.en").write_text("w01\n\nw02 w03\n")
+    (tmp_path / "a.de").write_text("w01\nw05\nw03 w02\n")
+    data = files_as_set(run, tmp_path / "a.en", [tmp_path / "a.de"])
+    assert data.name == "a"
+    assert data.sources == ["w01", "", "w02 w03"]
+    assert data.references == [["w01"], ["w05"], ["w03 w02"]]
+
+
+def test_json_has_no_nan():
+    assert finite({"a": [math.nan, 1.0], "b": np.float32(2)}) == {"a": [None, 1.0], "b": 2.0}
