@@ -301,7 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from nmt_ls.training.trainer import Diverged, Interrupted
+    from nmt_ls.training.interruption import Interrupted
+    from nmt_ls.training.trainer import Diverged
 
     if isinstance(error, Interrupted):
         print(f"nmt-ls: {error}", file=sys.stderr)

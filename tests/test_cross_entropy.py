@@ -136,7 +136,7 @@ def test_the_kl_form_is_zero_at_its_optimum() -> None:
             loss, (gradient, _) = value_and_gradients(
                 np.log(q), 1, 0.1, subtract_entropy=True, **options
             )
-        assert abs(loss) < 1e-15
+        assert abs(float(loss)) < 1e-15
         assert np.max(np.abs(gradient)) < 1e-15
 
 

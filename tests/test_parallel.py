@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import QUICK
 from tiny import leaf_errors, tiny_config, tiny_data
 
 from nmt_ls.parallel import AXIS, DataParallel, to_host
@@ -84,7 +85,7 @@ def test_two_processes_are_one_with_two_devices(tmp_path: Path) -> None:
     data = tiny_data(config)
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=1",
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }
     port = str(free_port())

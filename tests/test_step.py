@@ -98,15 +98,14 @@ def test_perplexity_is_the_same_to_the_bit_whatever_epsilon(stepper: Stepper) ->
     assert len(losses) == 3
 
 
-@pytest.mark.parametrize(("name", "z_loss"), [("fairseq", 0.01), ("joeynmt", 0.0)])
-def test_conventions_change_the_loss(name: str, z_loss: float) -> None:
-    stepper = Stepper(PLAIN, LossConfig(convention=name, z_loss=z_loss), TRAINING)
+def test_conventions_change_the_loss() -> None:
+    stepper = Stepper(PLAIN, LossConfig(convention="joeynmt", z_loss=0.01), TRAINING)
     _, sums = stepper(epsilon=0.3)
     logits = logits_on_batch(stepper.start.params)
     where = np.arange(7) < BATCH.target_lengths[:, None]
-    options = convention(name, SIZES[1], PAD)
+    options = convention("joeynmt", SIZES[1], PAD)
     loss = label_smoothed_cross_entropy(
-        logits, BATCH.target, 0.3, where=where, z_loss=z_loss, **options
+        logits, BATCH.target, 0.3, where=where, z_loss=0.01, **options
     )
     assert_close(sums.loss, jnp.sum(loss), 1e-6)
 

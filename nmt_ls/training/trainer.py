@@ -1,13 +1,9 @@
 """The training loop: resume, step, log, validate, checkpoint, stop."""
 
-import contextlib
-import dataclasses
 import logging
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +12,31 @@ import numpy as np
 from tqdm import tqdm
 
 from nmt_ls.compilation import CompilationCounter
-from nmt_ls.config import Config, LossConfig, ModelConfig, TrainingConfig
-from nmt_ls.data.batches import Batches
+from nmt_ls.config import Config
+from nmt_ls.data.batches import Batch, Batches
 from nmt_ls.data.prepare import PreparedData
+from nmt_ls.data.resampling import resampler
 from nmt_ls.errors import UserError
 from nmt_ls.losses import scheduled_smoothing
 from nmt_ls.model import DropoutRates
-from nmt_ls.parallel import DataParallel, barrier, is_main, to_host
+from nmt_ls.parallel import barrier, is_main, to_host
 from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.progress import Interval, Progress
 from nmt_ls.training.runs import average_run, open_run, regular_steps
-from nmt_ls.training.step import TrainState, evaluated_params, initial_state, make_step, state_from
+from nmt_ls.training.step import (
+    StepSums,
+    TrainState,
+    evaluated_params,
+    initial_state,
+    state_from,
+)
 
 log = logging.getLogger("nmt_ls")
 
 Validate = Callable[[dict[str, np.ndarray], int], dict[str, float]]
 """(parameters, step) → what to record; `perplexity`, and `bleu` where it is the best metric."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the step was finished and a checkpoint written."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(f"interrupted by signal {signal_number}; run the same command to continue")
-        self.signal_number = signal_number
 
 
 class Diverged(Exception):
@@ -88,52 +84,6 @@ def fit(
     return trainer.progress.step
 
 
-@lru_cache(maxsize=4)
-def _compiled_step(
-    model: ModelConfig,
-    loss: LossConfig,
-    training: TrainingConfig,
-    sizes: tuple[int, int],
-    bos: int,
-    pad: int,
-):
-    """The parallel step; runs that differ only in ε, seed or data share one compiled program."""
-    parallel = DataParallel(training.devices)
-    return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad))
-
-
-def _decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
-    """The parts of a configuration that the compiled step depends on; the rest is data."""
-
-    def on_or_off(rate: float) -> float:
-        return 0.5 if rate else 0.0
-
-    m = config.model
-    model = dataclasses.replace(
-        m,
-        dropout=on_or_off(m.dropout),
-        attention_dropout=on_or_off(m.attention_dropout),
-        activation_dropout=on_or_off(m.activation_dropout),
-    )
-    loss = dataclasses.replace(
-        config.loss, label_smoothing=0.0, final_label_smoothing=0.0, schedule="constant"
-    )
-    defaults = TrainingConfig()
-    neutral: tuple[str, ...] = (
-        "shapes",
-        "batch_tokens",
-        "log_every",
-        "validate_every",
-        "validate_bleu",
-    )
-    neutral += ("checkpoint_every", "keep_last", "keep_best", "best_metric", "patience")
-    neutral += ("average_last", "max_skipped", "init_from", "tensorboard")
-    training = dataclasses.replace(
-        config.training, **{name: getattr(defaults, name) for name in neutral}
-    )
-    return model, loss, training
-
-
 class _Trainer:
     def __init__(
         self,
@@ -148,8 +98,8 @@ class _Trainer:
         self.validate = validate if config.training.validate_every else None
         subwords = data.subwords
         sizes = (subwords.source_size, subwords.target_size)
-        self.parallel, self.step = _compiled_step(
-            *_decisive(config), sizes, subwords.bos, subwords.pad
+        self.parallel, self.step = compiled_step(
+            *decisive(config), sizes, subwords.bos, subwords.pad
         )
         self.batches = Batches(
             data.train,
@@ -208,8 +158,15 @@ class _Trainer:
             dynamic_ncols=True,
         )
         try:
-            with _signals() as received, bar:
+            with collect_signals() as received, bar:
                 self._loop(bar, received)
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"a batch of training.batch_tokens={training.batch_tokens} does not fit in the"
+                " device's memory; lower it, or raise training.accumulation"
+            ) from error
         finally:
             if self.metrics is not None:
                 self.metrics.close()
@@ -249,6 +206,8 @@ class _Trainer:
                 interval.started += time.perf_counter() - paused
             if len(record) > 2 and self.metrics is not None:
                 self.metrics.write(record)
+                if bar.disable and logs:  # no terminal: lines instead of a bar
+                    log.info(_line(record, training.max_steps))
             stop = self._exhausted()
             self.progress.stopped = stop
             if done % training.checkpoint_every == 0 or improved or last or stop or received:
@@ -263,21 +222,11 @@ class _Trainer:
                 )  # fmt: skip
                 return
 
-    def _dispatch(self, step: int, batch):
-        try:
-            split = self.parallel.split_rows(batch, self.config.training.accumulation)
-            epsilon = np.float32(self.smoothing(step))
-            rates = DropoutRates(*(np.float32(r) for r in self.rates))  # type: ignore[arg-type]
-            self.state, sums = self.step(
-                self.state, split, np.uint32(self.config.seed), epsilon, rates
-            )
-        except Exception as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise UserError(
-                    f"a batch of training.batch_tokens={self.config.training.batch_tokens} does not"
-                    " fit in the device's memory; lower it, or raise training.accumulation"
-                ) from error
-            raise
+    def _dispatch(self, step: int, batch: Batch) -> StepSums:
+        split = self.parallel.split_rows(batch, self.config.training.accumulation)
+        epsilon = np.float32(self.smoothing(step))
+        rates = DropoutRates(*(np.float32(r) for r in self.rates))  # type: ignore[arg-type]
+        self.state, sums = self.step(self.state, split, np.uint32(self.config.seed), epsilon, rates)
         return sums
 
     def _account(self, done: int, sums, interval: Interval, bar: tqdm) -> None:
@@ -348,17 +297,13 @@ class _Trainer:
         self.checkpoints.keep_only({*regular, *best, *whole[-1:]})
 
 
-def resampler(data: PreparedData):
-    """Subword regularisation: draw the segmentations of a row anew (Kudo 2018)."""
-    sources, targets = data.train.data.column("source"), data.train.data.column("target")
-
-    def resample(row: int, u_source: float, u_target: float) -> tuple[list[int], list[int]]:
-        return (
-            data.subwords.draw(sources[row].as_py(), "source", u_source),
-            data.subwords.draw(targets[row].as_py(), "target", u_target),
-        )
-
-    return resample
+def _line(record: dict[str, Any], steps: int) -> str:
+    return (
+        f"step {record['step']}/{steps}: loss {record['loss']:.3f},"
+        f" perplexity {record['perplexity']:.2f}, gradient {record['gradient_norm']:.2f},"
+        f" learning rate {record['learning_rate']:.1e},"
+        f" {record['target_tokens_per_second']:.0f} target tokens/s"
+    )
 
 
 def _as_saved(state: TrainState) -> dict[str, Any]:
@@ -372,26 +317,3 @@ def _from_saved(saved: dict[str, Any], like: TrainState) -> TrainState:
     tree = TrainState(**{"ema": {}, **saved})
     # jnp copies: on CPU a numpy array may be taken over as it is, and the step donates it.
     return jax.tree.map(lambda x, y: jax.numpy.array(x, y.dtype, copy=True), tree, like)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT; a second one acts as it would without us."""
-    received: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, before[number])
-        print("\nfinishing this step and writing a checkpoint …", file=sys.stderr)
-
-    before: dict[int, Any] = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, note)
-    except ValueError:  # not the main thread: signals are somebody else's
-        pass
-    try:
-        yield received
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
