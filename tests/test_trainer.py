@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
     fit(config, data, run)
     arrays = [p for p in (run / "checkpoints" / "12" / "state").rglob("*") if p.is_file()]
     largest = max(arrays, key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-40])
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     assert fit(config, data, run) == 12
     assert "checkpoint 12 is damaged" in caplog.text
     assert steps_logged(run) == list(range(1, 13))

@@ -23,6 +23,7 @@ from nmt_ls.parallel import barrier, is_main, to_host
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.metrics import MetricsLog
+from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Interval, Progress
 from nmt_ls.training.runs import average_run, open_run, regular_steps
 from nmt_ls.training.step import (
