@@ -12,6 +12,7 @@ import yaml
 from tiny import sentence_pairs
 
 from nmt_ls.cli import main
+from nmt_ls.training.runs import load_params
 
 SETTINGS = {
     "name": "tiny",
@@ -179,6 +180,29 @@ def test_average_and_report(run_dir, sweep_dir, capsys):
     assert main(["average", str(run_dir), "--last", "2"]) == 0
     assert main(["report", str(sweep_dir)]) == 0
     assert "ΔBLEU" in capsys.readouterr().out
+
+
+def test_a_fine_tuning_starts_from_a_run(run_dir, folder, tmp_path, capsys):
+    new = tmp_path / "fine"
+    arguments = ["train", str(folder / "config.yaml"), "--run-dir", str(new)]
+    arguments += ["--set", f"training.init_from={run_dir}", "--set", "data.train.size=40"]
+    assert main([*arguments, "--set", "training.learning_rate=1e-9"]) == 0
+    start, _ = load_params(run_dir)
+    end, _ = load_params(new, "last")
+    for name, value in start.items():
+        assert abs(value - end[name]).max() < 1e-6  # it began there, and hardly moved
+    assert (new / "subwords.model").read_bytes() == (run_dir / "subwords.model").read_bytes()
+    arguments[3] = str(tmp_path / "wide")
+    capsys.readouterr()
+    assert "keeps the model's shape" in refused([*arguments, "--set", "model.width=32"], capsys)
+    assert not (tmp_path / "wide").exists()
+
+
+def test_tensorboard_is_an_extra(folder, tmp_path, capsys, monkeypatch):
+    arguments = ["train", folder / "config.yaml", "--run-dir", tmp_path / "run"]
+    arguments += ["--set", "training.tensorboard=true"]
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert "pip install nmt-ls[tensorboard]" in refused(arguments, capsys)
 
 
 def test_help_lists_defaults(capsys):

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nmt_ls.errors import UserError
+
 
 class MetricsLog:
     """The record of a run. Opening it again at a step forgets what came after that step.
@@ -16,22 +18,12 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, step: int, *, tensorboard: bool = False):
+        self._events = _event_writer(path.parent / "tensorboard", step) if tensorboard else None
         kept = [r for r in read_metrics(path) if r["step"] <= step] if path.exists() else []
         beside = path.with_suffix(".tmp")
         beside.write_text("".join(json.dumps(r) + "\n" for r in kept))
         os.replace(beside, path)
         self._file = path.open("a")
-        self._events = None
-        if tensorboard:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                from nmt_ls.errors import UserError
-
-                raise UserError(
-                    "training.tensorboard needs tensorboardX: pip install nmt-ls[tensorboard]"
-                ) from error
-            self._events = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; it has a `step`."""
@@ -50,6 +42,16 @@ class MetricsLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def _event_writer(folder: Path, step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "training.tensorboard needs tensorboardX: pip install nmt-ls[tensorboard]"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
