@@ -270,7 +270,8 @@ def _quiet() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # What orbax has to say of an error comes with the error itself.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # XLA warns of every program that the cache made on a machine of another make.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -307,8 +308,9 @@ def _failed(error: Exception) -> int:
     if isinstance(error, Interrupted):
         print(f"nmt-ls: {error}", file=sys.stderr)
         return 128 + error.signal_number
-    full = isinstance(error, OSError) or "No space left" in str(error)
-    if full or isinstance(error, Diverged):
+    if "No space left" in str(error):
+        print("nmt-ls: no space left on the disk; the last checkpoint is whole", file=sys.stderr)
+    elif isinstance(error, OSError | Diverged):
         print(f"nmt-ls: {' '.join(str(error).split())[:400]}", file=sys.stderr)
     else:
         log.exception("nmt-ls failed")

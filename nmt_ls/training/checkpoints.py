@@ -51,6 +51,12 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(self.directory, options=_quiet_options())
 
+    def clear_unfinished(self) -> None:
+        """Delete what killed processes left half-written. Only for who writes here."""
+        if is_main():
+            for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
         # The manager's own list has one that is still being written; on disk it has another name.

@@ -70,6 +70,7 @@ def fit(
         open_run(run_dir, config, data)
     barrier("run directory")
     checkpoints = Checkpoints(run_dir / "checkpoints")
+    checkpoints.clear_unfinished()
     try:
         trainer = _Trainer(config, data, run_dir, validate, initial_params, checkpoints)
         before = trainer.progress.step
@@ -162,7 +163,8 @@ class _Trainer:
             with collect_signals() as received, bar:
                 self._loop(bar, received)
         except Exception as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            # A full disk is a resource too, in the words of the library that writes checkpoints.
+            if "RESOURCE_EXHAUSTED" not in str(error) or "No space left" in str(error):
                 raise
             raise UserError(
                 f"a batch of training.batch_tokens={training.batch_tokens} does not fit in the"
@@ -316,5 +318,8 @@ def _as_saved(state: TrainState) -> dict[str, Any]:
 
 def _from_saved(saved: dict[str, Any], like: TrainState) -> TrainState:
     tree = TrainState(**{"ema": {}, **saved})
-    # jnp copies: on CPU a numpy array may be taken over as it is, and the step donates it.
-    return jax.tree.map(lambda x, y: jax.numpy.array(x, y.dtype, copy=True), tree, like)
+    # A copy: on CPU a numpy array may be taken over as it is, and the step donates it. Not through
+    # jnp.array, which would compile a program for each shape when a run is first resumed.
+    return jax.tree.map(
+        lambda x, y: jax.device_put(np.asarray(x, y.dtype), may_alias=False), tree, like
+    )
