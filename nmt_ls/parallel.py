@@ -68,7 +68,10 @@ class DataParallel:
         return -(-rows // len(self.local)) * len(self.local)
 
     def replicate(self, tree: Any) -> Any:
-        """A copy on every device, laid out as `step` returns it (so that step compiles once)."""
+        """A copy on every device, laid out as `step` returns it (so that step compiles once).
+
+        Numpy arrays too are copied, never taken over: what comes back may be donated.
+        """
         copy = jax.pmap(
             lambda x, _: x, AXIS, in_axes=(None, 0), out_axes=None, devices=self._devices
         )

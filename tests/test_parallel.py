@@ -44,6 +44,18 @@ def test_a_step_sums_over_devices_and_keeps_one_state() -> None:
         assert float(to_host(state)) == 1 + 56 * n
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+def test_replicating_copies(devices: int) -> None:
+    """The step donates the state; memory that numpy owns must not be among it."""
+    raw = np.zeros(4096 * 4 + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    mine = raw[start : start + 4096 * 4].view(np.float32)  # aligned: XLA could take it over
+    for state in ({"a": mine}, {"a": jax.device_put(mine)}):
+        copy = DataParallel(devices).replicate(state)["a"]
+        for shard in copy.addressable_shards:
+            assert shard.data.unsafe_buffer_pointer() != mine.ctypes.data
+
+
 def test_rows_of_an_evaluation() -> None:
     parallel = DataParallel(4)
     double = parallel.rows(lambda params, rows: {"out": params * rows["x"]})
@@ -69,7 +81,7 @@ import jax
 assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 1, 2)
 from tiny import tiny_config, tiny_data
 from nmt_ls.training.trainer import fit
-config = tiny_config(folder, model={"dropout": 0.0}, devices=0, max_steps=20)
+config = tiny_config(folder, model={"dropout": 0.0}, devices=0, shapes=1, max_steps=20)
 assert fit(config, tiny_data(config), folder / "run") == 20
 """
 
@@ -81,7 +93,7 @@ def free_port() -> int:
 
 
 def test_two_processes_are_one_with_two_devices(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, model={"dropout": 0.0}, devices=2, max_steps=20)
+    config = tiny_config(tmp_path, model={"dropout": 0.0}, devices=2, shapes=1, max_steps=20)
     data = tiny_data(config)
     environment = {
         **os.environ,

@@ -318,8 +318,5 @@ def _as_saved(state: TrainState) -> dict[str, Any]:
 
 def _from_saved(saved: dict[str, Any], like: TrainState) -> TrainState:
     tree = TrainState(**{"ema": {}, **saved})
-    # A copy: on CPU a numpy array may be taken over as it is, and the step donates it. Not through
-    # jnp.array, which would compile a program for each shape when a run is first resumed.
-    return jax.tree.map(
-        lambda x, y: jax.device_put(np.asarray(x, y.dtype), may_alias=False), tree, like
-    )
+    # Left to `replicate` to put on the devices: jnp.array would compile a program for each shape.
+    return jax.tree.map(lambda x, y: np.asarray(x, y.dtype), tree, like)
