@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from nmt_ls.config import Config, LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.parallel import DataParallel
+from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.step import make_step
 
 
@@ -38,17 +39,22 @@ def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
     loss = dataclasses.replace(
         config.loss, label_smoothing=0.0, final_label_smoothing=0.0, schedule="constant"
     )
-    defaults = TrainingConfig()
-    neutral: tuple[str, ...] = (
-        "shapes",
-        "batch_tokens",
-        "log_every",
-        "validate_every",
-        "validate_bleu",
-    )
-    neutral += ("checkpoint_every", "keep_last", "keep_best", "best_metric", "patience")
-    neutral += ("average_last", "max_skipped", "init_from", "tensorboard")
-    training = dataclasses.replace(
-        config.training, **{name: getattr(defaults, name) for name in neutral}
+    t = config.training
+    training = TrainingConfig(
+        accumulation=t.accumulation,
+        optimizer=t.optimizer,
+        learning_rate=t.learning_rate,
+        schedule=t.schedule,
+        warmup_steps=t.warmup_steps,
+        final_learning_rate=t.final_learning_rate,
+        beta1=t.beta1,
+        beta2=t.beta2,
+        epsilon=t.epsilon,
+        weight_decay=t.weight_decay,
+        clip_norm=t.clip_norm,
+        ema_decay=t.ema_decay,
+        devices=t.devices,
+        # Elsewhere the number of steps decides nothing about any one of them.
+        max_steps=t.max_steps if depends_on_max_steps(t) else 1,
     )
     return model, loss, training

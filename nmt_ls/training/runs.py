@@ -1,5 +1,6 @@
 """A run directory: what it holds, who may continue it, and which parameters to load from it."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -170,24 +171,31 @@ def load_params(run_dir: Path, checkpoint: str = "") -> tuple[dict[str, np.ndarr
             raise UserError(f"{run_dir} has no averaged checkpoint; `nmt-ls average` makes one")
         params, steps = load_average(directory)
         return params, "average of " + ", ".join(map(str, steps))
-    checkpoints = Checkpoints(directory) if directory.is_dir() else None
-    steps = checkpoints.steps() if checkpoints else []
-    if checkpoints is None or not steps:
+    if not directory.is_dir():
+        raise UserError(f"{run_dir} has no checkpoint yet")
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        step = _chosen_step(run_dir, checkpoints, choice)
+        return checkpoints.params(step), str(step)
+
+
+def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:
+    steps = checkpoints.steps()
+    if not steps:
         raise UserError(f"{run_dir} has no checkpoint yet")
     if choice == "last":
-        step = steps[-1]
-    elif choice == "best":
+        return steps[-1]
+    if choice == "best":
         progress = Progress(**checkpoints.host(steps[-1]))
         larger = load_resolved(run_dir / "config.yaml").training.best_metric == "bleu"
         # A run without validations has no best; its last is as good.
-        step = [*progress.best_steps(steps, larger=larger), steps[-1]][0]
-    elif choice.isdigit():
-        step = int(choice)
-    else:
+        return [*progress.best_steps(steps, larger=larger), steps[-1]][0]
+    if not choice.isdigit():
         raise UserError(f"--checkpoint {choice}: choose best, last, average or a step")
-    if step not in steps:
-        raise UserError(f"{run_dir} has no checkpoint {step}; it has {', '.join(map(str, steps))}")
-    return checkpoints.params(step), str(step)
+    if int(choice) not in steps:
+        raise UserError(
+            f"{run_dir} has no checkpoint {choice}; it has {', '.join(map(str, steps))}"
+        )
+    return int(choice)
 
 
 def average_run(run_dir: Path, last: int) -> list[int]:
@@ -203,11 +211,11 @@ def average_run(run_dir: Path, last: int) -> list[int]:
     if not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no config.yaml")
     config = load_resolved(run_dir / "config.yaml")
-    checkpoints = Checkpoints(directory)
-    steps = regular_steps(checkpoints.steps(), config)[-last:]
-    if not steps:
-        raise UserError(f"{run_dir} has no checkpoint to average")
-    save_average(directory, mean_of_params(checkpoints, steps), steps)
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        steps = regular_steps(checkpoints.steps(), config)[-last:]
+        if not steps:
+            raise UserError(f"{run_dir} has no checkpoint to average")
+        save_average(directory, mean_of_params(checkpoints, steps), steps)
     return steps
 
 
