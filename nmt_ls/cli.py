@@ -166,12 +166,11 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from tabulate import tabulate
-
     from nmt_ls.evaluation.evaluate import (
         evaluate,
         files_as_set,
         finite,
+        results_table,
         store_results,
         test_sets,
     )
@@ -188,19 +187,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         results, translations = evaluate(run, data, progress=True)
         store_results(arguments.runs, results, data, translations)
         found[data.name] = results
-    columns = {
-        "bleu": ".2f", "chrf": ".2f", "ter": ".2f", "perplexity": ".4f", "nll_per_token": ".4f",
-        "ece": ".4f", "mean_confidence": ".4f", "accuracy": ".4f", "sentences": "d",
-    }  # fmt: skip
-    rows = [[n, *(_cell(r[c], f) for c, f in columns.items())] for n, r in found.items()]
-    print(tabulate(rows, ["test set", *columns], disable_numparse=True))
-    signatures = dict.fromkeys(r["bleu_signature"] for r in found.values())
-    print(f"checkpoint: {run.checkpoint}\nsacreBLEU: {'; '.join(signatures)}")
+    print(results_table(found))
+    print(f"checkpoint: {run.checkpoint}")
     _write_json(arguments.output, finite(found))
-
-
-def _cell(value: Any, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _write_json(path: Path | None, content: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from nmt_ls.config import Config, CorpusConfig
 from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
@@ -107,6 +108,21 @@ def finite(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def results_table(found: dict[str, dict[str, Any]]) -> str:
+    """The main figures of each test set, a row each, and the sacreBLEU signatures."""
+    columns = {
+        "bleu": ".2f", "chrf": ".2f", "ter": ".2f", "perplexity": ".4f", "nll_per_token": ".4f",
+        "ece": ".4f", "mean_confidence": ".4f", "accuracy": ".4f", "sentences": "d",
+    }  # fmt: skip
+    rows = [
+        [name, *("–" if r[c] is None else format(r[c], form) for c, form in columns.items())]
+        for name, r in found.items()
+    ]
+    signatures = dict.fromkeys(r["bleu_signature"] for r in found.values())
+    table = tabulate(rows, ["test set", *columns], disable_numparse=True)
+    return f"{table}\nsacreBLEU: {'; '.join(signatures)}"
 
 
 def make_validator(

@@ -8,6 +8,13 @@ from nmt_ls.parallel import DataParallel
 from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.step import make_step
 
+_DECISIVE = (
+    *("accumulation", "optimizer", "learning_rate", "schedule", "warmup_steps"),
+    *("final_learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "clip_norm"),
+    *("ema_decay", "devices"),
+)
+"""Training settings that are constants of the compiled step."""
+
 
 @lru_cache(maxsize=4)
 def compiled_step(
@@ -41,20 +48,8 @@ def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
     )
     t = config.training
     training = TrainingConfig(
-        accumulation=t.accumulation,
-        optimizer=t.optimizer,
-        learning_rate=t.learning_rate,
-        schedule=t.schedule,
-        warmup_steps=t.warmup_steps,
-        final_learning_rate=t.final_learning_rate,
-        beta1=t.beta1,
-        beta2=t.beta2,
-        epsilon=t.epsilon,
-        weight_decay=t.weight_decay,
-        clip_norm=t.clip_norm,
-        ema_decay=t.ema_decay,
-        devices=t.devices,
         # Elsewhere the number of steps decides nothing about any one of them.
         max_steps=t.max_steps if depends_on_max_steps(t) else 1,
+        **{name: getattr(t, name) for name in _DECISIVE},
     )
     return model, loss, training

@@ -104,3 +104,13 @@ class Interval:
             "grad": f"{r['gradient_norm']:.2f}",
             "lr": f"{r['learning_rate']:.1e}",
         }
+
+
+def line_of(record: dict[str, Any], steps: int) -> str:
+    """A record as a line, for logs without a terminal."""
+    return (
+        f"step {record['step']}/{steps}: loss {record['loss']:.3f},"
+        f" perplexity {record['perplexity']:.2f}, gradient {record['gradient_norm']:.2f},"
+        f" learning rate {record['learning_rate']:.1e},"
+        f" {record['target_tokens_per_second']:.0f} target tokens/s"
+    )

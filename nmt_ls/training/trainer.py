@@ -24,7 +24,7 @@ from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.programs import compiled_step, decisive
-from nmt_ls.training.progress import Interval, Progress
+from nmt_ls.training.progress import Interval, Progress, line_of
 from nmt_ls.training.runs import average_run, open_run, regular_steps
 from nmt_ls.training.step import (
     StepSums,
@@ -210,7 +210,7 @@ class _Trainer:
             if len(record) > 2 and self.metrics is not None:
                 self.metrics.write(record)
                 if bar.disable and logs:  # no terminal: lines instead of a bar
-                    log.info(_line(record, training.max_steps))
+                    log.info(line_of(record, training.max_steps))
             stop = self._exhausted()
             self.progress.stopped = stop
             if done % training.checkpoint_every == 0 or improved or last or stop or received:
@@ -298,15 +298,6 @@ class _Trainer:
         larger = training.best_metric == "bleu"
         best = self.progress.best_steps(whole, larger=larger)[: training.keep_best]
         self.checkpoints.keep_only({*regular, *best, *whole[-1:]})
-
-
-def _line(record: dict[str, Any], steps: int) -> str:
-    return (
-        f"step {record['step']}/{steps}: loss {record['loss']:.3f},"
-        f" perplexity {record['perplexity']:.2f}, gradient {record['gradient_norm']:.2f},"
-        f" learning rate {record['learning_rate']:.1e},"
-        f" {record['target_tokens_per_second']:.0f} target tokens/s"
-    )
 
 
 def _as_saved(state: TrainState) -> dict[str, Any]:
