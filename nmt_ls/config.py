@@ -145,6 +145,8 @@ class ModelConfig:
     """Dropout on attention weights (takes the explicit attention path)."""
     activation_dropout: Rate = 0.0
     """Dropout inside the feed-forward blocks."""
+    logit_softcap: NonNegative = 0.0
+    """c: logits are c·tanh(logits/c), in training and decoding (Gemma 2); 0 is off."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and matrix products; parameters, softmax and loss stay float32."""
     attention: Literal["auto", "xla", "cudnn", "explicit"] = "auto"
@@ -154,8 +156,13 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class LossConfig:
-    """Label-smoothed cross-entropy."""
+    """What a step minimises: label-smoothed cross-entropy, or a relative of it."""
 
+    kind: Literal["label_smoothing", "confidence_penalty", "generalized_entropy"] = (
+        "label_smoothing"
+    )
+    """confidence_penalty: nll + beta·KL(p‖prior), for the uniform prior nll − beta·H(p) (Pereyra
+    et al. 2017). generalized_entropy: nll + beta·D_alpha(prior‖p) (Meister et al. 2020)."""
     label_smoothing: Probability = 0.1
     """ε: the share of each target's probability mass that is spread over the vocabulary."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -170,6 +177,29 @@ class LossConfig:
     padding (joeynmt)."""
     z_loss: NonNegative = 0.0
     """Adds z_loss · logsumexp(logits)² to each token's loss."""
+    prior: Literal["uniform", "unigram", "masked"] = "uniform"
+    """Who receives ε. unigram: target tokens by their share of the training text; masked: every
+    token that occurs on the target side, none of the source-only ones (Chen et al. 2022)."""
+    prior_temperature: Above0 = 1.0
+    """unigram: counts to the power of 1/temperature; towards uniform as it rises."""
+    graduated: Literal["none", "self", "run"] = "none"
+    """ε by the confidence in each token (Wang et al. 2020): that of the model itself as it trains,
+    or of the trained run `graduated_run`. `label_smoothing` is the ε of middling ones."""
+    graduated_run: str = ""
+    """graduated=run: a run directory with the same subwords."""
+    graduated_below: Probability = 0.3
+    """graduated: under this probability of the label, ε is 0."""
+    graduated_above: Probability = 0.7
+    """graduated: over this probability of the label, ε is `graduated_smoothing`."""
+    graduated_smoothing: Probability = 0.3
+    """graduated: ε of confident tokens."""
+    class_weight_power: NonNegative = 0.0
+    """Weighs each token's loss by the rarity of its class, as PyTorch's class weights do:
+    ∝ (count + 1)^−power, 1 on average over the training text; 0 is off."""
+    beta: NonNegative = 0.1
+    """confidence_penalty, generalized_entropy: strength."""
+    alpha: Probability = 0.5
+    """generalized_entropy: 0 is the confidence penalty, 1 label smoothing."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterator
 
-from nmt_ls.config import Config, CorpusConfig
+from nmt_ls.config import Config, CorpusConfig, LossConfig
+
+_EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
 
 def check_together(config: Config) -> list[str]:
     """One line for each contradiction: the setting, its value, the way out."""
-    return [*_data(config), *_subwords(config), *_model(config), *_training(config)]
+    checks = (_data, _subwords, _model, _loss, _training)
+    return [line for check in checks for line in check(config)]
 
 
 def _data(config: Config) -> Iterator[str]:
@@ -96,6 +99,36 @@ def _model(config: Config) -> Iterator[str]:
             f"model.max_positions={model.max_positions} cannot hold a sentence of {longest} "
             "tokens; raise it or lower data.max_length"
         )
+
+
+def _loss(config: Config) -> Iterator[str]:
+    loss = config.loss
+    if (loss.graduated == "run") != bool(loss.graduated_run):
+        yield (
+            f"loss.graduated={loss.graduated} with loss.graduated_run={loss.graduated_run!r}: "
+            "graduated=run names a run there, the others none"
+        )
+    if loss.graduated_below > loss.graduated_above:
+        yield (
+            f"loss.graduated_below={loss.graduated_below:g} is above "
+            f"loss.graduated_above={loss.graduated_above:g}; lower it"
+        )
+    if loss.class_weight_power and (
+        loss.prior != "uniform" or loss.convention not in _EPSILON_ON_ALL
+    ):
+        yield (
+            f"loss.class_weight_power={loss.class_weight_power:g} is PyTorch's weighted loss: it "
+            "needs loss.convention=pytorch and loss.prior=uniform"
+        )
+    if loss.kind != "label_smoothing":
+        theirs = ("convention", "graduated", "class_weight_power", "z_loss", "schedule")
+        for name in theirs:
+            value = getattr(loss, name)
+            if value != getattr(LossConfig(), name):
+                yield (
+                    f"loss.{name}={value} belongs to loss.kind=label_smoothing, not to {loss.kind};"
+                    " leave it out"
+                )
 
 
 def _training(config: Config) -> Iterator[str]:

@@ -39,6 +39,7 @@ _PATHS = {
     "model_file",
     "source_model_file",
     "init_from",
+    "graduated_run",
 }
 """Settings in which `${NAME}` is expanded."""
 

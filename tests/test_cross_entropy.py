@@ -290,11 +290,14 @@ def test_a_static_epsilon_out_of_range_is_refused(epsilon: float) -> None:
 # --- edges ---------------------------------------------------------------------------------------
 
 
-def test_epsilon_0_is_optax() -> None:
+@pytest.mark.parametrize("epsilon", [0.0, jnp.float32(0)], ids=["static", "traced"])
+def test_epsilon_0_is_optax(epsilon) -> None:
+    theirs = jax.jit(optax.softmax_cross_entropy_with_integer_labels)
     logits = LOGITS.astype(np.float32)
-    ours = smoothed(logits, LABELS, 0.0)
-    theirs = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
-    assert_close(ours, theirs, 2e-7)
+    assert_close(smoothed(logits, LABELS, epsilon), theirs(logits, LABELS), 2e-6)
+    # Where the maximum is 0 there is nothing to shift, and not a bit differs.
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    np.testing.assert_array_equal(smoothed(shifted, LABELS, epsilon), theirs(shifted, LABELS))
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -350,13 +353,21 @@ def test_huge_logits_are_finite(size: float) -> None:
     loss, (gradient, _) = value_and_gradients(logits, 0, 0.0)
     assert loss == 0
     assert (np.asarray(gradient) == 0).all()
+    # From one end of float32 to the other: further apart than float32 can say.
+    logits = np.array([size, -size, 0], np.float32)
+    for options in ({}, {"exclude_target": True}, {"prior": np.array([1.0, 2.0, 1.0])}):
+        loss, (gradient, _) = value_and_gradients(logits, 0, 0.1, **options)
+        assert np.isfinite(loss), options
+        assert np.isfinite(gradient).all(), options
+    gradient = value_and_gradients(logits, 0, 0.1)[1][0]
+    np.testing.assert_allclose(gradient, [0.1 * 2 / 3, -0.1 / 3, -0.1 / 3], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_logits(dtype) -> None:
-    vocab = 32_000
+    vocab = 32_768
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, vocab)) * 3, dtype)
-    labels = np.array([0, 5, 31_999, 77])
+    labels = np.array([0, 5, 32_767, 77])
     loss = smoothed(logits, labels, 0.1)
     assert loss.dtype == jnp.float32
     exact = [
@@ -381,6 +392,92 @@ def test_statistics_come_with_the_loss() -> None:
     np.testing.assert_array_equal(loss, label_smoothed_cross_entropy(logits, LABELS, where=MASK))
     for one, other in zip(statistics, token_statistics(logits, LABELS, MASK), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("rows", [np.full(4, -INF), np.array([0, INF, 0, 0]), np.full(4, NAN)])
+def test_rows_that_are_no_distribution(rows: np.ndarray) -> None:
+    logits = np.stack([rows, np.zeros(4)]).astype(np.float32)
+    loss, _ = value_and_gradients(logits, np.array([0, 1]), 0.1)
+    assert np.isnan(loss)
+    losses = smoothed(logits, np.array([0, 1]))
+    assert np.isnan(losses[0])
+    assert_close(losses[1], math.log(4), 1e-6)
+    loss, (gradient, _) = value_and_gradients(
+        logits, np.array([0, 1]), 0.1, where=np.array([False, True])
+    )
+    assert_close(loss, math.log(4), 1e-6)
+    assert (np.asarray(gradient)[0] == 0).all()
+
+
+def test_derivatives_of_any_order() -> None:
+    logits, labels, epsilon = LOGITS[0, :2], LABELS[0, :2], np.array([0.1, 0.3])
+    prior = np.arange(VOCAB, dtype=np.float64)
+
+    def total(x, e):
+        return jnp.sum(label_smoothed_cross_entropy(x, labels, e, prior=prior, exclude_target=True))
+
+    with jax.enable_x64(True):
+        softmax = jax.nn.softmax(logits)
+        hessian = jax.jit(jax.hessian(total))(logits, epsilon)
+        for i in range(2):
+            p = softmax[i]
+            assert_close(hessian[i, :, i, :], jnp.diag(p) - jnp.outer(p, p), 1e-12)
+            assert np.max(np.abs(hessian[i, :, 1 - i, :])) == 0
+        gradients = jax.grad(total, (0, 1))(logits, epsilon)
+        direction = (np.ones_like(logits) * np.arange(VOCAB), np.array([1.0, -2.0]))
+        _, slope = jax.jvp(total, (logits, epsilon), direction)
+        expected = sum(jnp.vdot(g, d) for g, d in zip(gradients, direction, strict=True))
+        assert_close(slope, expected, 1e-12)
+        mixed = jax.jacfwd(jax.grad(total), argnums=1)(logits, epsilon)
+        over = jax.jacrev(jax.grad(total), argnums=1)(logits, epsilon)
+        assert_close(mixed, over, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_saves_the_logits_and_numbers_per_row(dtype) -> None:
+    rows, vocab = 64, 4096
+
+    def total(x):
+        return jnp.sum(label_smoothed_cross_entropy(x, jnp.zeros(rows, int), 0.1))
+
+    _, pullback = jax.vjp(total, jnp.zeros((rows, vocab), dtype))
+    saved = sorted(x.nbytes for x in jax.tree.leaves(pullback) if hasattr(x, "nbytes"))
+    assert saved[-1] == rows * vocab * jnp.dtype(dtype).itemsize, "the logits"
+    assert sum(saved[:-1]) < 100 * rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"logits": np.zeros((3, 5), int)}, TypeError, "logits has type int64|logits has type int32"),
+        ({"labels": np.zeros(3, np.float32)}, TypeError, "labels have type float32"),
+        ({"labels": np.zeros(3, bool)}, TypeError, "labels have type bool"),
+        ({"labels": np.zeros(4, int)}, ValueError, r"labels have shape \(4,\)"),
+        ({"label_smoothing": np.ones(2)}, ValueError, r"label_smoothing has shape \(2,\)"),
+        ({"label_smoothing": np.array([0, 0, -1])}, ValueError, "label_smoothing="),
+        ({"prior": np.array([1, 1, -1, 1, 1])}, ValueError, "prior has a weight"),
+        ({"prior": np.zeros(5)}, ValueError, "prior has no weight"),
+        ({"prior": np.ones(4)}, ValueError, r"prior has shape \(4,\)"),
+        ({"where": np.ones(4)}, ValueError, r"where has shape \(4,\)"),
+        ({"where": np.ones((3, 5))}, ValueError, "-inf and their prior to 0"),
+        ({"axis": (0, 1)}, ValueError, "one axis.*-inf"),
+        ({"axis": 2}, ValueError, "axis=2"),
+    ],
+)
+def test_arguments_that_cannot_be(changed: dict, error: type, words: str) -> None:
+    arguments = {"logits": np.zeros((3, 5), np.float32), "labels": np.zeros(3, int), **changed}
+    with pytest.raises(error, match=words):
+        label_smoothed_cross_entropy(**arguments)
+
+
+def test_a_prior_per_row_and_another_axis() -> None:
+    prior = np.random.default_rng(0).random((VOCAB, 6)).astype(np.float32)
+    logits = np.moveaxis(LOGITS, -1, 1).astype(np.float32)  # [4, V, 6]
+    loss = smoothed(logits, LABELS, 0.3, where=MASK, prior=prior, axis=1)
+    expected = smoothed(LOGITS.astype(np.float32), LABELS, 0.3, where=MASK, prior=prior.T)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    one = smoothed(LOGITS[1, 2].astype(np.float32), LABELS[1, 2], 0.3, prior=prior[:, 2])
+    np.testing.assert_allclose(loss[1, 2], one, rtol=1e-6)
 
 
 def test_no_rows_at_all() -> None:

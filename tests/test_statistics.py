@@ -1,12 +1,19 @@
 """Hard-label statistics by hand; masked sums and means over devices."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nmt_ls.losses import masked_mean, masked_sum, token_statistics
+from nmt_ls.losses import (
+    label_smoothed_cross_entropy,
+    linear_label_smoothed_cross_entropy_sum,
+    masked_mean,
+    masked_sum,
+    token_statistics,
+)
 
 
 def test_by_hand() -> None:
@@ -62,3 +69,61 @@ def test_the_mean_over_uneven_devices_is_the_mean_on_one() -> None:
     assert abs(of_means - exact) > 0.1, "a mean of means would pass for nothing here"
     none = jax.pmap(lambda v, w: masked_mean(v, w, axis_name="data"), "data")(values, where & False)
     np.testing.assert_array_equal(none, np.zeros(8))
+
+
+def test_counts_of_half_precision_values_are_exact() -> None:
+    values = jnp.full(4097, 0.5, jnp.bfloat16)
+    total, count = masked_sum(values, np.ones(4097, bool))
+    assert (float(total), float(count)) == (2048.5, 4097.0)
+
+
+ROWS, WIDTH, VOCAB = 6, 4, 9
+
+
+def recipe(hidden, embedding, labels, where, axis):
+    """Gradient of the local sum, psum of (sum, count, gradient), one division."""
+
+    def total(embedding):
+        loss = linear_label_smoothed_cross_entropy_sum(
+            hidden, embedding, labels, 0.1, where=where, chunk_size=4
+        )
+        return loss, jnp.sum(where.astype(jnp.float32))
+
+    (loss, count), gradient = jax.value_and_grad(total, has_aux=True)(embedding)
+    loss, count, gradient = jax.lax.psum((loss, count, gradient), axis)
+    return loss / count, gradient / count
+
+
+def test_the_recipe_over_uneven_devices_is_one_device() -> None:
+    generator = np.random.default_rng(0)
+    hidden = generator.normal(size=(8, ROWS, WIDTH)).astype(np.float32)
+    embedding = generator.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+    labels = generator.integers(VOCAB, size=(8, ROWS))
+    where = np.arange(ROWS) < np.arange(8)[:, None]  # 0, 1, 2, … real rows
+    hidden[~where], labels[~where] = np.nan, -100
+
+    def alone(embedding):
+        clean = jnp.where(where[..., None], hidden, 0)
+        loss = label_smoothed_cross_entropy(clean @ embedding.T, labels, 0.1, where=where)
+        total, count = masked_sum(loss, where)
+        return total / count
+
+    expected = jax.value_and_grad(alone)(embedding)
+    mapped = jax.pmap(partial(recipe, axis="data"), "data", in_axes=(0, None, 0, 0), out_axes=None)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("data",))
+    rows, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+    sharded = jax.jit(
+        jax.shard_map(
+            lambda h, e, y, w: recipe(h[0], e, y[0], w[0], "data"),
+            mesh=mesh,
+            in_specs=(rows, whole, rows, rows),
+            out_specs=(whole, whole),
+            # Under its default, shard_map itself sums the gradient of what all devices share, and
+            # the psum above would count it eight times.
+            check_vma=False,
+        )
+    )
+    for function in (mapped, sharded):
+        loss, gradient = function(hidden, embedding, labels, where)
+        np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+        np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-6)

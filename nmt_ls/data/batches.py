@@ -60,6 +60,16 @@ class TokenColumn:
         offsets, local = self._offsets[chunk], row - self._first[chunk]
         return self._values[chunk][offsets[local] : offsets[local + 1]]
 
+    def counts(self, vocab_size: int) -> Int[np.ndarray, "V"]:
+        """How often each id stands in the column."""
+        # A chunk's ids may begin before its first row and end after its last.
+        parts = (
+            np.bincount(values[offsets[0] : offsets[-1]], minlength=vocab_size)
+            for values, offsets in zip(self._values, self._offsets, strict=True)
+            if len(offsets) > 1
+        )
+        return sum(parts, np.zeros(vocab_size, np.int64))
+
     def fill(self, rows: Int[np.ndarray, "R"], out: Int[np.ndarray, "R L"]) -> None:
         """Write the ids of `rows` into the first rows of `out`, from the left."""
         chunks = np.searchsorted(self._first, rows, side="right") - 1

@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.rows import in_batches, pad_rows
-from nmt_ls.losses import (
-    TokenStatistics,
-    linear_label_smoothed_cross_entropy_sum_with_statistics,
-)
+from nmt_ls.losses import TokenStatistics
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
-from nmt_ls.training.step import shift_right
+from nmt_ls.training.objective import likelihood
 
 
 class _Rows(NamedTuple):
@@ -31,16 +27,7 @@ def _program(model: ModelConfig, sizes: tuple[int, int], bos: int):
     graph = graph_of(model, *sizes)
 
     def statistics(params, rows: Any) -> TokenStatistics:
-        transformer = model_of(graph, params)
-        memory = transformer.encode(rows.source, rows.source_lengths)
-        hidden = transformer.decode(memory, shift_right(rows.target, bos))
-        matrix, bias = transformer.output_matrix()
-        where = jnp.arange(rows.target.shape[1]) < rows.target_lengths[:, None]
-        # ε is 0: a likelihood never contains the smoothing.
-        _, result = linear_label_smoothed_cross_entropy_sum_with_statistics(
-            hidden, matrix, rows.target, 0.0, bias=bias, where=where
-        )
-        return result
+        return likelihood(model_of(graph, params), rows, bos)
 
     return DataParallel().rows(statistics)
 

@@ -1,26 +1,37 @@
 """Label-smoothed cross-entropy of integer labels in closed form: no one-hot, no soft targets.
 
-With u the prior that receives ε, s = logits − max(logits) and Z = Σ exp s:
+With s = logits − max(logits), Z = Σ exp s, u the prior that receives ε and q the smoothed target
+(`targets.py`):
 
-    target included:  L = log Z − (1−ε) s_y − ε u·s
-    target excluded:  L = log Z − (1−ε) s_y − ε/(1−u_y) (u·s − u_y s_y)
+    L = log Z − on_target·s_y − share·(u·s)        ∂L/∂logits = softmax(logits) − q
 
-Szegedy et al. 2016 (arXiv 1512.00567, §7) is the first with uniform u; fairseq, tensor2tensor and
-T5X are the second. Shifting by the row maximum first keeps the sums exact for large offsets.
+The backward pass reads the logits and two numbers a row; derivatives of any order are jax's own.
 """
+
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from nmt_ls.losses.statistics import (
-    TokenStatistics,
+from nmt_ls.losses.arguments import (
+    broadcast,
+    class_axis,
+    constant_or_none,
+    float_array,
+    integer_labels,
+    is_zero,
     loss_dtype,
+    normalised_prior,
     row_mask,
-    statistics_of_rows,
-    whole_labels,
+    smoothing_of_rows,
 )
+from nmt_ls.losses.statistics import TokenStatistics, statistics_of_rows
+from nmt_ls.losses.targets import cross_entropy_of_rows, smoothed_target
 
 
 def label_smoothed_cross_entropy(
@@ -32,7 +43,7 @@ def label_smoothed_cross_entropy(
     prior: ArrayLike | None = None,
     exclude_target: bool = False,
     subtract_entropy: bool = False,
-    z_loss: float = 0.0,
+    z_loss: ArrayLike = 0.0,
     axis: int = -1,
 ) -> Float[Array, "..."]:
     """Cross-entropy between smoothed one-hot targets and softmax(logits), one loss per token.
@@ -72,80 +83,120 @@ def label_smoothed_cross_entropy_with_statistics(
     prior: ArrayLike | None = None,
     exclude_target: bool = False,
     subtract_entropy: bool = False,
-    z_loss: float = 0.0,
+    z_loss: ArrayLike = 0.0,
     axis: int = -1,
 ) -> tuple[Float[Array, "..."], TokenStatistics]:
     """As `label_smoothed_cross_entropy`, with the hard-label statistics from the same pass."""
-    if isinstance(label_smoothing, int | float) and not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing={label_smoothing} is outside [0, 1]")
-    logits = jnp.moveaxis(jnp.asarray(logits), axis, -1)
-    logits = logits.astype(loss_dtype(logits.dtype))
-    labels = whole_labels(labels)
+    logits = float_array("logits", logits)
+    logits = jnp.moveaxis(logits, class_axis(axis, logits.ndim), -1)
+    dtype, vocab_size = loss_dtype(logits.dtype), logits.shape[-1]
+    labels = integer_labels(labels, logits.shape[:-1], "logits")
     mask = row_mask(where, labels.shape)
-    vocab_size = logits.shape[-1]
-    eps = jnp.broadcast_to(jnp.asarray(label_smoothing, logits.dtype), labels.shape)
-
-    # Mask before arithmetic: NaN in a masked row must not meet any sum, forwards or backwards.
-    logits = jnp.where(mask[..., None], logits, 0)
+    epsilon = jnp.where(mask, smoothing_of_rows(label_smoothing, labels.shape, dtype), 0)
     # Wrapping of negative labels would silently train another class; NaN says it out loud.
     valid = (labels >= 0) & (labels < vocab_size)
     safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
+    z_loss = constant_or_none(z_loss, dtype)
 
-    shift = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # A row of -inf has no maximum to subtract; its loss is NaN by 0/0, as it should be.
-    shifted = logits - shift
-    log_sum = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
-    gold = jnp.take_along_axis(shifted, safe_labels[..., None], axis=-1)[..., 0]
-
-    # `mean_prior` is u·s, `gold_prior` u_y. A class without mass must not turn -inf into NaN.
-    if prior is None:
-        mean_prior = jnp.mean(shifted, axis=-1)
-        gold_prior = jnp.full_like(gold, 1 / vocab_size)
-        weights = None
+    smoothed = not is_zero(label_smoothing)
+    weights = None
+    if prior is not None:
+        weights = normalised_prior(_moved(prior, axis, logits.ndim), dtype)
+        broadcast("prior", weights, logits.shape)
+    sums = _sums_of_rows(logits, safe_labels, mask, weights, smoothed)
+    if weights is None:
+        prior_at_label = jnp.full(labels.shape, 1 / vocab_size, dtype)
     else:
-        weights = jax.lax.stop_gradient(jnp.asarray(prior, logits.dtype))
-        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        mean_prior = jnp.sum(jnp.where(weights > 0, weights * shifted, 0), axis=-1)
-        dense = jnp.broadcast_to(weights, shifted.shape)
-        gold_prior = jnp.take_along_axis(dense, safe_labels[..., None], axis=-1)[..., 0]
-
-    if exclude_target:
-        # With no class left to receive it (V = 1, say), the mass stays on the target.
-        others = 1 - gold_prior
-        share = jnp.where(others > 0, eps / jnp.where(others > 0, others, 1), 0)
-        on_target = jnp.where(others > 0, 1 - eps, 1) - share * gold_prior
-    else:
-        share, on_target = eps, 1 - eps
-    spread = _times(share, mean_prior)
-    kept = _times(on_target, gold)
-    loss = log_sum - kept - spread
-
-    if subtract_entropy:
-        loss = loss - _target_entropy(share, on_target, gold_prior, weights, vocab_size)
-    log_z = log_sum + shift[..., 0]
-    if z_loss:
-        loss = loss + z_loss * log_z**2
+        dense = jnp.broadcast_to(weights, logits.shape)
+        prior_at_label = jnp.take_along_axis(dense, safe_labels[..., None], axis=-1)[..., 0]
+    target = smoothed_target(
+        epsilon, weights, prior_at_label, vocab_size,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy,
+    )  # fmt: skip
+    log_z = sums.log_sum + sums.maximum
+    loss = cross_entropy_of_rows(target, sums.log_sum, sums.gold, sums.spread, log_z, z_loss)
     # A factor, so that the gradient is NaN as well; `mask` keeps that out of ε's gradient.
     loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(loss.dtype)
-    return jnp.where(mask, loss, 0), statistics_of_rows(shifted, log_sum, gold, log_z, mask, valid)
+    statistics = statistics_of_rows(
+        sums.log_sum, sums.gold, sums.weighted / sums.total, log_z, mask, valid
+    )
+    return jnp.where(mask, loss, 0), statistics
 
 
-def _times(weight, value):
-    """weight·value, 0 where the weight is 0 and the value infinite; ∂/∂weight stays exact."""
-    return weight * jnp.where((weight == 0) & ~jnp.isfinite(value), 0, value)
+def _moved(prior: ArrayLike, axis: int, ndim: int) -> ArrayLike:
+    """The prior with its classes last: it may have fewer axes than logits, as in broadcasting."""
+    position = class_axis(axis, ndim) - ndim
+    if isinstance(prior, jax.core.Tracer | jax.Array):
+        return prior if -position > prior.ndim else jnp.moveaxis(prior, position, -1)
+    known = np.asarray(prior)
+    return known if -position > known.ndim else np.moveaxis(known, position, -1)
 
 
-def _target_entropy(share, on_target, gold_prior, weights, vocab_size):
-    """Entropy H(q) in nats of q = on_target·[y] + share·u, where 0·log 0 is 0."""
+class _Sums(NamedTuple):
+    """Sums over the classes of each row, s being its logits less their maximum."""
 
-    def xlogx(x):
-        positive = x > 0
-        return jnp.where(positive, x * jnp.log(jnp.where(positive, x, 1)), 0)
+    maximum: Float[Array, "..."]
+    total: Float[Array, "..."]
+    """Σ exp s."""
+    log_sum: Float[Array, "..."]
+    """log Σ exp s."""
+    gold: Float[Array, "..."]
+    """s_y."""
+    spread: Float[Array, "..."]
+    """u·s; 0 where nothing is smoothed."""
+    weighted: Float[Array, "..."]
+    """Σ s exp s, for the entropy."""
 
-    # Σ_v xlogx(share·u_v) = share·Σ u log u + xlogx(share)·Σ u, then the target's own term.
-    if weights is None:
-        u_log_u = -jnp.log(jnp.asarray(float(vocab_size), share.dtype))
-    else:
-        u_log_u = jnp.sum(xlogx(weights), axis=-1)
-    everywhere = share * u_log_u + xlogx(share)
-    return -(everywhere - xlogx(share * gold_prior) + xlogx(on_target + share * gold_prior))
+
+# What the backward pass reads is the logits and one number a row: all else is made again, in the
+# same loop that makes the gradient. Saved without this: the shifted logits and their exponentials.
+@partial(
+    jax.checkpoint,
+    policy=jax.checkpoint_policies.save_only_these_names("maximum", "total"),
+    static_argnums=4,
+)
+def _sums_of_rows(logits, labels, mask, prior, smoothed: bool) -> _Sums:
+    # Mask before arithmetic: NaN in a masked row must not meet any sum, forwards or backwards.
+    rows = jnp.where(mask[..., None], logits.astype(loss_dtype(logits.dtype)), 0)
+    maximum = checkpoint_name(jax.lax.stop_gradient(jnp.max(rows, axis=-1)), "maximum")
+    # Relative to its maximum a row is exact however large its offset.
+    shifted = _less(rows, maximum)
+    exponentials = jnp.exp(shifted)
+    total = checkpoint_name(jnp.sum(exponentials, axis=-1), "total")
+    gold = _gold(shifted, labels)
+    if not smoothed:
+        spread = jnp.zeros_like(gold)
+    elif prior is None:
+        spread = jnp.sum(shifted / shifted.shape[-1], axis=-1)
+    else:  # a class without mass must not turn -inf into NaN
+        spread = jnp.sum(jnp.where(prior > 0, prior * shifted, 0), axis=-1)
+    weighted = jnp.sum(jnp.where(exponentials > 0, exponentials * shifted, 0), axis=-1)
+    return _Sums(maximum, total, jnp.log(total), gold, spread, jax.lax.stop_gradient(weighted))
+
+
+@jax.custom_jvp
+def _less(rows, maximum):
+    """rows − maximum, at least the type's lowest number where the logits themselves are finite."""
+    difference = rows - maximum[..., None]
+    lowest = jnp.finfo(rows.dtype).min
+    return jnp.where(jnp.isfinite(rows), jnp.maximum(difference, lowest), difference)
+
+
+@_less.defjvp
+def _(primals, tangents):
+    return _less(*primals), tangents[0] - tangents[1][..., None]
+
+
+@jax.custom_jvp
+def _gold(rows, labels):
+    """rows at the labels."""
+    return jnp.take_along_axis(rows, labels[..., None], axis=-1)[..., 0]
+
+
+@_gold.defjvp
+def _(primals, tangents):
+    # By comparing, which becomes a part of the loop that makes the gradient; a gather's own
+    # derivative is a scatter into zeros of the logits' size.
+    rows, labels = primals
+    hot = jnp.arange(rows.shape[-1], dtype=jnp.int32) == labels[..., None]
+    return _gold(rows, labels), jnp.sum(jnp.where(hot, tangents[0], 0), axis=-1)

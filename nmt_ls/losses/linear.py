@@ -1,24 +1,37 @@
-"""The loss from hidden states and the output embedding, a chunk of rows at a time.
+"""The loss from hidden states and the output embedding, never holding all logits.
 
-Never more than one chunk of logits is alive, and the gradients of hidden states, embedding and
-bias are made in the same pass as the loss: three matrix products a chunk and none in the backward
-pass, which only multiplies them by the incoming scalar (the design of Liger's fused linear
-cross-entropy, for any smoothing convention).
+Two forms over one kernel (`fused.py`): the sum, which training differentiates, with the gradients
+made in the forward pass; and one value per token, exact under whatever is done with it later.
 """
 
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from nmt_ls.losses.cross_entropy import label_smoothed_cross_entropy_with_statistics
-from nmt_ls.losses.statistics import TokenStatistics, loss_dtype, row_mask
+from nmt_ls.losses import fused
+from nmt_ls.losses.arguments import (
+    broadcast,
+    constant_or_none,
+    float_array,
+    integer_labels,
+    is_zero,
+    loss_dtype,
+    normalised_prior,
+    row_mask,
+    smoothing_of_rows,
+)
+from nmt_ls.losses.chunked import default_chunk_size
+from nmt_ls.losses.fused import Matrix, Measured, Rows, Setting
+from nmt_ls.losses.statistics import TokenStatistics, statistics_of_rows
+from nmt_ls.losses.targets import smoothed_target, times
 
 
-def linear_label_smoothed_cross_entropy_sum_with_statistics(
+def linear_label_smoothed_cross_entropy(
     hidden: Float[Array, "*B D"],
     embedding: Float[Array, "V D"],
     labels: ArrayLike,
@@ -29,105 +42,324 @@ def linear_label_smoothed_cross_entropy_sum_with_statistics(
     prior: ArrayLike | None = None,
     exclude_target: bool = False,
     subtract_entropy: bool = False,
-    z_loss: float = 0.0,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: float | None = None,
     chunk_size: int | None = None,
-) -> tuple[Float[Array, ""], TokenStatistics]:
-    """(Σ loss over the rows that `where` selects, statistics of each row).
+) -> Float[Array, "*B"]:
+    """`label_smoothed_cross_entropy` of `hidden @ embedding.T + bias`, one loss per token.
 
-    The loss is that of `label_smoothed_cross_entropy` on `hidden @ embedding.T + bias`; gradients
-    flow to hidden, embedding and bias. The statistics carry none, nor do ε and the prior.
+    Logits `[..., V]` are never held: a chunk of rows at a time has them. Gradients with respect to
+    hidden, embedding, bias and ε are exact under any weighting of the tokens. If all tokens that
+    count weigh the same (a sum, a mean) they were made along with the loss and cost nothing more;
+    otherwise two matrix products make those of embedding and bias again. `…_sum` with `weights`
+    avoids that where the weights are known beforehand.
 
     Args:
-      hidden: `[..., D]`; products run in its type, sums in float32.
+      hidden: `[..., D]`; products run in its type and are summed in at least float32.
       embedding: `[V, D]`, the (tied) output matrix.
-      labels: `[...]`, integers.
-      label_smoothing: ε, a scalar (may be traced) or `[...]`.
+      labels: `[...]`, any integer type. Outside [0, V) the loss is NaN and so are the gradients,
+        unless masked.
+      label_smoothing: ε in [0, 1]: a float, a traced scalar, or an array that broadcasts to labels.
       bias: `[V]`.
-      where: `[...]`, rows that count. Others may hold anything.
-      prior: `[V]`, who receives ε.
-      chunk_size: rows of logits alive at a time; None chooses by the backend.
+      where: `[...]` or `[..., 1]`, selects rows. The others have loss 0 and gradients exactly 0,
+        whatever they hold.
+      prior: `[V]`, weights of the classes that receive ε; None is uniform. A constant.
+      exclude_target: True spreads ε over the other classes only.
+      subtract_entropy: True subtracts the target distribution's entropy.
+      z_loss: adds `z_loss * logsumexp(logits)**2`. A constant.
+      logit_softcap: c: logits are c·tanh(logits/c), as in Gemma 2.
+      chunk_size: rows of logits alive at a time; None chooses by V and the backend.
+
+    Returns:
+      `[...]` in nats, at least float32.
+
+    Raises:
+      ValueError, TypeError: arguments of a wrong shape, type or value, named.
     """
-    labels = jnp.asarray(labels)
-    shape = labels.shape
-    mask = row_mask(where, shape).reshape(-1)
-    # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.
-    rows = jnp.where(mask[:, None], hidden.reshape(-1, hidden.shape[-1]), 0)
-    epsilon = jnp.asarray(label_smoothing, loss_dtype(hidden.dtype))
-    if epsilon.ndim:
-        epsilon = jnp.broadcast_to(epsilon, shape).reshape(-1)
-    else:
-        epsilon = jnp.broadcast_to(epsilon, mask.shape)
-    size = min(chunk_size or _default_chunk(embedding.shape[0]), max(len(rows), 1))
-    options = {
-        "prior": prior,
-        "exclude_target": exclude_target,
-        "subtract_entropy": subtract_entropy,
-        "z_loss": z_loss,
-    }
-    chunked = [_in_chunks(x, size) for x in (rows, labels.reshape(-1), epsilon, mask)]
-    total, statistics = _summed(partial(_chunk_loss, **options), embedding, bias, *chunked)
-    flat = (x.reshape(-1)[: len(mask)].reshape(shape) for x in statistics)
-    return total, TokenStatistics(*flat)
+    loss, _ = _per_token(
+        False, hidden, embedding, labels, label_smoothing, bias=bias, where=where, prior=prior,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy, z_loss=z_loss,
+        logit_softcap=logit_softcap, chunk_size=chunk_size,
+    )  # fmt: skip
+    return loss
 
 
-def _default_chunk(vocab_size: int) -> int:
-    # On CPU a chunk of logits should stay in the cache; elsewhere products want to be large.
-    elements = 2**21 if jax.default_backend() == "cpu" else 2**26
-    return max(64, elements // vocab_size)
+def linear_label_smoothed_cross_entropy_with_statistics(
+    hidden: Float[Array, "*B D"],
+    embedding: Float[Array, "V D"],
+    labels: ArrayLike,
+    label_smoothing: ArrayLike = 0.1,
+    *,
+    bias: Float[Array, "V"] | None = None,
+    where: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    exclude_target: bool = False,
+    subtract_entropy: bool = False,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: float | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "*B"], TokenStatistics]:
+    """As `linear_label_smoothed_cross_entropy`, with the hard-label statistics of each token."""
+    return _per_token(
+        True, hidden, embedding, labels, label_smoothing, bias=bias, where=where, prior=prior,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy, z_loss=z_loss,
+        logit_softcap=logit_softcap, chunk_size=chunk_size,
+    )  # fmt: skip
 
 
-def _in_chunks(x: Array, size: int) -> Array:
-    padding = -len(x) % size
-    return jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, size, *x.shape[1:])
+def linear_label_smoothed_cross_entropy_sum(
+    hidden: Float[Array, "*B D"],
+    embedding: Float[Array, "V D"],
+    labels: ArrayLike,
+    label_smoothing: ArrayLike = 0.1,
+    *,
+    bias: Float[Array, "V"] | None = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    exclude_target: bool = False,
+    subtract_entropy: bool = False,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: float | None = None,
+    chunk_size: int | None = None,
+) -> Float[Array, ""]:
+    """Σ weights·loss over the rows that `where` selects: the form for training.
+
+    The gradients are made in the forward pass; the backward pass multiplies them by a number.
+    Arguments as of `linear_label_smoothed_cross_entropy`, and
+
+    Args:
+      weights: factors of the rows' losses, of any shape that broadcasts to labels; None is 1.
+        Differentiable.
+    """
+    total, _ = _sum(
+        False, hidden, embedding, labels, label_smoothing, bias=bias, where=where, prior=prior,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy, z_loss=z_loss,
+        logit_softcap=logit_softcap, chunk_size=chunk_size, weights=weights,
+    )  # fmt: skip
+    return total
 
 
-def _chunk_loss(weights, hidden, labels, epsilon, mask, **options: Any):
-    embedding, bias = weights
-    logits = jax.lax.dot_general(
-        hidden,
-        embedding.astype(hidden.dtype),
-        (((1,), (1,)), ((), ())),
-        preferred_element_type=loss_dtype(hidden.dtype),
-    )
+def linear_label_smoothed_cross_entropy_sum_with_statistics(
+    hidden: Float[Array, "*B D"],
+    embedding: Float[Array, "V D"],
+    labels: ArrayLike,
+    label_smoothing: ArrayLike = 0.1,
+    *,
+    bias: Float[Array, "V"] | None = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    exclude_target: bool = False,
+    subtract_entropy: bool = False,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: float | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, ""], TokenStatistics]:
+    """As `linear_label_smoothed_cross_entropy_sum`, with the statistics of each token, unweighted.
+
+    The statistics are of hard labels, without smoothing, and carry no gradient.
+    """
+    return _sum(
+        True, hidden, embedding, labels, label_smoothing, bias=bias, where=where, prior=prior,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy, z_loss=z_loss,
+        logit_softcap=logit_softcap, chunk_size=chunk_size, weights=weights,
+    )  # fmt: skip
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+class _Problem(NamedTuple):
+    """Arguments, checked and flat: N rows."""
+
+    setting: Setting
+    z_loss: Array | None
+    matrix: Matrix
+    rows: Rows
+    entropy: Float[Array, "N"] | None
+    """Of the target, where the loss subtracts it."""
+    mask: Array
+    valid: Array
+    factor: Float[Array, "N"]
+    """1; NaN where the label of a row that counts is no class, for its loss and its gradients."""
+    shape: tuple[int, ...]
+    """Of the labels."""
+
+
+def _problem(
+    statistics, hidden, embedding, labels, label_smoothing, *, bias, where, prior, weights,
+    exclude_target, subtract_entropy, z_loss, logit_softcap, chunk_size,
+) -> _Problem:  # fmt: skip
+    hidden, embedding = float_array("hidden", hidden), float_array("embedding", embedding)
+    if hidden.ndim == 0 or embedding.ndim != 2 or hidden.shape[-1] != embedding.shape[1]:
+        raise ValueError(
+            f"hidden has shape {hidden.shape} and embedding {embedding.shape}; they must be "
+            "[..., D] and [V, D]"
+        )
+    (vocab_size, width), shape = embedding.shape, hidden.shape[:-1]
+    dtype = loss_dtype(hidden.dtype)
+    labels = integer_labels(labels, shape, "hidden")
+    mask = row_mask(where, shape)
+    epsilon = smoothing_of_rows(label_smoothing, shape, dtype)
     if bias is not None:
-        logits = logits + bias
-    losses, statistics = label_smoothed_cross_entropy_with_statistics(
-        logits, labels, epsilon, where=mask, **options
+        bias = float_array("bias", bias)
+        if bias.shape != (vocab_size,):
+            raise ValueError(f"bias has shape {bias.shape}; it must be ({vocab_size},)")
+    if prior is not None:
+        if np.shape(prior) != (vocab_size,):
+            raise ValueError(
+                f"prior has shape {np.shape(prior)}; here it must be ({vocab_size},), one for all "
+                "rows (label_smoothed_cross_entropy takes one per row)"
+            )
+        prior = normalised_prior(prior, dtype)
+    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
+        raise ValueError(f"chunk_size={chunk_size!r} must be a whole number above 0")
+    if logit_softcap is not None and not logit_softcap > 0:
+        raise ValueError(f"logit_softcap={logit_softcap} must be above 0")
+    factors = broadcast("weights", jnp.asarray(1 if weights is None else weights, dtype), shape)
+
+    labels, mask, epsilon, factors = (x.reshape(-1) for x in (labels, mask, epsilon, factors))
+    # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.
+    flat = jnp.where(mask[:, None], hidden.reshape(-1, width), 0)
+    epsilon, factors = jnp.where(mask, epsilon, 0), jnp.where(mask, factors, 0)
+    valid = (labels >= 0) & (labels < vocab_size)
+    factor = jnp.where(mask & ~valid, jnp.nan, 1).astype(dtype)
+    safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
+    at_label = 1 / vocab_size if prior is None else prior[safe_labels]
+    target = smoothed_target(
+        epsilon, prior, jnp.broadcast_to(jnp.asarray(at_label, dtype), epsilon.shape), vocab_size,
+        exclude_target=exclude_target, subtract_entropy=subtract_entropy,
+    )  # fmt: skip
+    setting = Setting(
+        chunk_size=min(chunk_size or default_chunk_size(vocab_size), max(len(labels), 1)),
+        logit_softcap=logit_softcap,
+        smoothed=not is_zero(label_smoothing),
+        statistics=statistics,
     )
-    return jnp.sum(losses), statistics
+    matrix = Matrix(embedding, bias, prior)
+    rows = Rows(flat, safe_labels, target.on_target, target.share, factors)
+    z_loss = constant_or_none(z_loss, dtype)
+    return _Problem(setting, z_loss, matrix, rows, target.entropy, mask, valid, factor, shape)
+
+
+def _statistics(problem: _Problem, measured: Measured) -> TokenStatistics:
+    m = jax.lax.stop_gradient(measured)
+    statistics = statistics_of_rows(
+        m.log_sum, m.gold, m.mean, m.log_sum + m.maximum, problem.mask, problem.valid
+    )
+    return TokenStatistics(*(x.reshape(problem.shape) for x in statistics))
+
+
+# --- the sum -------------------------------------------------------------------------------------
+
+
+def _sum(statistics: bool, *arguments, **options):
+    problem = _problem(statistics, *arguments, **options)
+    rows = problem.rows._replace(weights=problem.rows.weights * problem.factor)
+    total, measured = _fused_sum(problem.setting, problem.z_loss, problem.matrix, rows)
+    if problem.entropy is not None:
+        total = total - jnp.sum(problem.rows.weights * problem.entropy)
+    return total, _statistics(problem, measured)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(chunk_loss, embedding, bias, hidden, labels, epsilon, mask):
-    def add(total, chunk):
-        loss, statistics = chunk_loss((embedding, bias), *chunk)
-        return total + loss, statistics
-
-    zero = jnp.zeros((), loss_dtype(hidden.dtype))
-    return jax.lax.scan(add, zero, (hidden, labels, epsilon, mask))
+def _fused_sum(setting, z_loss, matrix: Matrix, rows: Rows):
+    measured = fused.measure(setting, z_loss, matrix, rows)
+    return jnp.sum(times(rows.weights, measured.loss)), measured
 
 
-def _summed_forward(chunk_loss, embedding, bias, hidden, labels, epsilon, mask):
-    differentiate = jax.value_and_grad(chunk_loss, argnums=(0, 1), has_aux=True)
+def _fused_sum_forward(setting, z_loss, matrix: Matrix, rows: Rows):
+    measured, gradients = fused.measure_with_gradients(setting, z_loss, matrix, rows)
+    total = jnp.sum(times(rows.weights, measured.loss))
+    return (total, measured), (gradients, matrix, rows, measured)
 
-    def add(carry, chunk):
-        total, gradient = carry
-        (loss, statistics), (more, d_hidden) = differentiate((embedding, bias), *chunk)
-        return (total + loss, jax.tree.map(jnp.add, gradient, more)), (statistics, d_hidden)
 
-    zero = jnp.zeros((), loss_dtype(hidden.dtype))
-    zeros = jax.tree.map(jnp.zeros_like, (embedding, bias))
-    (total, gradient), (statistics, d_hidden) = jax.lax.scan(
-        add, (zero, zeros), (hidden, labels, epsilon, mask)
+def _fused_sum_backward(setting, residuals, cotangents):
+    gradients, matrix, rows, measured = residuals
+    scale, _ = cotangents  # what is measured carries no gradient
+    d_rows = _of_rows(scale * rows.weights, measured)._replace(
+        hidden=(scale * gradients.hidden).astype(rows.hidden.dtype),
+        weights=scale * measured.loss,
     )
-    return (total, statistics), (*gradient, d_hidden)
+    scaled = jax.tree.map(lambda g: scale * g, (gradients.embedding, gradients.bias))
+    return None, _of_matrix(*scaled, matrix), d_rows
 
 
-def _summed_backward(chunk_loss, residuals, cotangents):
-    del chunk_loss
-    scale, _ = cotangents  # statistics carry no gradient
-    d_embedding, d_bias, d_hidden = jax.tree.map(lambda g: (scale * g).astype(g.dtype), residuals)
-    return d_embedding, d_bias, d_hidden, None, None, None
+_fused_sum.defvjp(_fused_sum_forward, _fused_sum_backward)
 
 
-_summed.defvjp(_summed_forward, _summed_backward)
+def _of_rows(factors: Float[Array, "N"], measured: Measured) -> Rows:
+    """The cotangents of the target's masses; shifted logits, for which the masses' sum is 1."""
+    return Rows(
+        hidden=None,
+        labels=None,
+        on_target=-times(factors, measured.gold),
+        share=-times(factors, measured.spread),
+        weights=None,
+    )
+
+
+def _of_matrix(embedding, bias, matrix: Matrix) -> Matrix:
+    d_bias = None if matrix.bias is None else bias.astype(matrix.bias.dtype)
+    return Matrix(embedding.astype(matrix.embedding.dtype), d_bias, None)
+
+
+# --- one value per token -------------------------------------------------------------------------
+
+
+def _per_token(statistics: bool, *arguments, **options):
+    problem = _problem(statistics, *arguments, weights=None, **options)
+    rows = problem.rows._replace(weights=problem.rows.weights * problem.factor)
+    loss, measured = _fused_rows(problem.setting, problem.z_loss, problem.matrix, rows)
+    if problem.entropy is not None:
+        loss = loss - problem.entropy
+    loss = jnp.where(problem.mask, loss * problem.factor, 0).reshape(problem.shape)
+    return loss, _statistics(problem, measured)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused_rows(setting, z_loss, matrix: Matrix, rows: Rows):
+    measured = fused.measure(setting, z_loss, matrix, rows)
+    return measured.loss, measured
+
+
+def _fused_rows_forward(setting, z_loss, matrix: Matrix, rows: Rows):
+    measured, gradients = fused.measure_with_gradients(setting, z_loss, matrix, rows)
+    return (measured.loss, measured), (z_loss, gradients, matrix, rows, measured)
+
+
+def _fused_rows_backward(setting, residuals, cotangents):
+    return _first_order(setting, residuals, cotangents[0])
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _first_order(setting, residuals, cotangent: Float[Array, "N"]):
+    z_loss, gradients, matrix, rows, measured = residuals
+    factors = times(rows.weights, cotangent)
+    live = rows.weights != 0
+    # Made along with the loss for weights of 1, the gradients are those of any one other weight.
+    scale = jnp.max(cotangent, where=live, initial=-jnp.inf)
+    scale = jnp.where(jnp.any(live), scale, 0)
+    embedding, bias = jax.lax.cond(
+        jnp.all((cotangent == scale) | ~live),
+        lambda: jax.tree.map(lambda g: scale * g, (gradients.embedding, gradients.bias)),
+        lambda: fused.matrix_gradients(setting, z_loss, matrix, rows._replace(weights=factors)),
+    )
+    d_rows = _of_rows(factors, measured)._replace(
+        # Row by row, so that any weights will do; masked rows are 0 already.
+        hidden=(cotangent[:, None] * gradients.hidden).astype(rows.hidden.dtype)
+    )
+    return None, _of_matrix(embedding, bias, matrix), d_rows
+
+
+@_first_order.defjvp
+def _(setting, primals, tangents):
+    # Through the branch of equal weights a second derivative would silently be wrong.
+    raise NotImplementedError(
+        "linear_label_smoothed_cross_entropy has no second derivatives; "
+        "linear_label_smoothed_cross_entropy_sum and label_smoothed_cross_entropy have"
+    )
+
+
+_fused_rows.defvjp(_fused_rows_forward, _fused_rows_backward)

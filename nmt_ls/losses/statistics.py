@@ -5,7 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
+
+from nmt_ls.losses.arguments import float_array, integer_labels, loss_dtype, row_mask
 
 
 class TokenStatistics(NamedTuple):
@@ -23,37 +25,24 @@ class TokenStatistics(NamedTuple):
     """1 where the label's logit equals the row's maximum, else 0."""
 
 
-def loss_dtype(dtype) -> jnp.dtype:
-    """The type that a loss is computed in: at least float32, float64 for float64."""
-    return jnp.promote_types(dtype, jnp.float32)
+def statistics_of_rows(log_sum, gold, mean, log_z, mask, valid) -> TokenStatistics:
+    """Statistics from sums over the classes, logits counted from their row's maximum.
 
-
-def whole_labels(labels: ArrayLike) -> Array:
-    """Labels of a type that can be compared with any V: 300 as int8 would be 44."""
-    labels = jnp.asarray(labels)
-    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
-
-
-def row_mask(where: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-    """`where` (`[...]` or `[..., 1]`, any type) as booleans of the labels' shape."""
-    if where is None:
-        return jnp.ones(shape, bool)
-    mask = jnp.asarray(where).astype(bool)
-    if mask.ndim == len(shape) + 1 and mask.shape[-1] == 1:
-        mask = mask[..., 0]
-    return jnp.broadcast_to(mask, shape)
-
-
-def statistics_of_rows(shifted, log_sum, gold, log_z, mask, valid) -> TokenStatistics:
-    """Statistics from logits shifted by their row maximum and the log of their exponential sum."""
-    shifted, log_sum, gold, log_z = jax.lax.stop_gradient((shifted, log_sum, gold, log_z))
-    log_p = shifted - log_sum[..., None]
-    p = jnp.exp(log_p)
+    Args:
+      log_sum: log Σ exp s.
+      gold: s at the label.
+      mean: Σ p·s.
+      log_z: logsumexp of the logits themselves.
+      mask: rows that count.
+      valid: whether the label is a class.
+    """
+    log_sum, gold, mean, log_z = jax.lax.stop_gradient((log_sum, gold, mean, log_z))
     fields = TokenStatistics(
         nll=jnp.where(valid, log_sum - gold, jnp.nan),
-        entropy=-jnp.sum(jnp.where(p > 0, p * log_p, 0), axis=-1),
+        entropy=log_sum - mean,
         log_z=log_z,
         confidence=jnp.exp(-log_sum),
+        # Comparing with the maximum: an argmax costs ten times a logsumexp on a CPU.
         correct=jnp.where(valid, gold == 0, False),
     )
     return TokenStatistics(*(jnp.where(mask, f, 0).astype(jnp.float32) for f in fields))
@@ -62,19 +51,25 @@ def statistics_of_rows(shifted, log_sum, gold, log_z, mask, valid) -> TokenStati
 def token_statistics(
     logits: ArrayLike, labels: ArrayLike, where: ArrayLike | None = None
 ) -> TokenStatistics:
-    """Hard-label statistics (natural log) of `logits [..., V]` against `labels [...]`, float32."""
-    logits = jnp.asarray(logits)
-    labels = whole_labels(labels)
-    logits = logits.astype(loss_dtype(logits.dtype))
+    """Hard-label statistics (natural log) of `logits [..., V]` against `labels [...]`, float32.
+
+    `nll` and `correct` are NaN and 0 for a label outside [0, V); all are 0 where `where` is False.
+    """
+    logits = float_array("logits", logits)
+    labels = integer_labels(labels, logits.shape[:-1], "logits")
     mask = row_mask(where, labels.shape)
-    logits = jnp.where(mask[..., None], logits, 0)
-    valid = (labels >= 0) & (labels < logits.shape[-1])
+    rows = jnp.where(mask[..., None], logits.astype(loss_dtype(logits.dtype)), 0)
+    valid = (labels >= 0) & (labels < rows.shape[-1])
     safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
-    shift = jnp.max(logits, axis=-1, keepdims=True)
-    shifted = logits - shift
-    log_sum = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+    maximum = jnp.max(rows, axis=-1)
+    shifted = rows - maximum[..., None]
+    exponentials = jnp.exp(shifted)
+    total = jnp.sum(exponentials, axis=-1)
+    # 0·−inf is 0 here: p·log p at p = 0.
+    weighted = jnp.sum(jnp.where(exponentials > 0, exponentials * shifted, 0), axis=-1)
     gold = jnp.take_along_axis(shifted, safe_labels[..., None], axis=-1)[..., 0]
-    return statistics_of_rows(shifted, log_sum, gold, log_sum + shift[..., 0], mask, valid)
+    log_sum = jnp.log(total)
+    return statistics_of_rows(log_sum, gold, weighted / total, log_sum + maximum, mask, valid)
 
 
 def masked_sum(
@@ -82,6 +77,7 @@ def masked_sum(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(Σ of the selected values, how many): what training differentiates, before any psum."""
     values = jnp.asarray(values)
+    values = values.astype(loss_dtype(values.dtype))  # bfloat16 cannot count past 256
     mask = row_mask(where, values.shape)
     return jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask.astype(values.dtype))
 

@@ -224,4 +224,6 @@ class Transformer(nnx.Module):
         logits = jnp.einsum(
             "...d,vd->...v", hidden, matrix.astype(self.dtype), preferred_element_type=jnp.float32
         )
-        return logits if bias is None else logits + bias
+        logits = logits if bias is None else logits + bias
+        cap = self.config.logit_softcap
+        return cap * jnp.tanh(logits / cap) if cap else logits

@@ -18,15 +18,29 @@ log = logging.getLogger("nmt_ls")
 
 def train_run(config: Config, run_dir: Path) -> int:
     """Train a run to its end, or continue it; returns its last step."""
-    start = _start_of(config)
-    data = prepare(config, subwords=start.subwords if start else None, log=log.info)
+    start, teacher = _start_of(config), _teacher_of(config)
+    subwords_of = start or teacher
+    data = prepare(config, subwords=subwords_of.subwords if subwords_of else None, log=log.info)
+    if teacher is not None and teacher.subwords.fingerprint != data.subwords.fingerprint:
+        raise UserError(
+            f"loss.graduated_run: {teacher.run_dir} has other subwords than"
+            f" training.init_from={config.training.init_from}; both must share theirs"
+        )
     return fit(
         config,
         data,
         run_dir,
         make_validator(config, data),
         initial_params=start.params if start else None,
+        teacher=teacher,
     )
+
+
+def _teacher_of(config: Config) -> LoadedRun | None:
+    """The run whose confidences graduate ε."""
+    if config.loss.graduated != "run":
+        return None
+    return load_run(Path(config.loss.graduated_run))
 
 
 def _start_of(config: Config) -> LoadedRun | None:

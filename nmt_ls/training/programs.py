@@ -15,6 +15,12 @@ _DECISIVE = (
 )
 """Training settings that are constants of the compiled step."""
 
+_DATA_OF_LOSS = (
+    *("label_smoothing", "final_label_smoothing", "schedule", "beta"),
+    *("prior", "prior_temperature", "class_weight_power", "graduated_run"),
+)
+"""Loss settings that reach the step as numbers and arrays."""
+
 
 @lru_cache(maxsize=4)
 def compiled_step(
@@ -24,10 +30,11 @@ def compiled_step(
     sizes: tuple[int, int],
     bos: int,
     pad: int,
+    teacher: ModelConfig | None = None,
 ):
     """The parallel step; runs that differ only in ε, seed or data share one compiled program."""
     parallel = DataParallel(training.devices)
-    return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad))
+    return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad, teacher))
 
 
 def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
@@ -43,8 +50,9 @@ def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
         attention_dropout=on_or_off(m.attention_dropout),
         activation_dropout=on_or_off(m.activation_dropout),
     )
+    unused = LossConfig()
     loss = dataclasses.replace(
-        config.loss, label_smoothing=0.0, final_label_smoothing=0.0, schedule="constant"
+        config.loss, **{name: getattr(unused, name) for name in _DATA_OF_LOSS}
     )
     t = config.training
     training = TrainingConfig(

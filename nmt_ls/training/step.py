@@ -1,4 +1,4 @@
-"""One update as a pure function: (state, batch, seed, ε, dropout rates) → (state, sums)."""
+"""One update as a pure function: (state, batch, seed, ε, dropout rates, data) → (state, sums)."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from nmt_ls.config import LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.data.batches import Batch
-from nmt_ls.losses import (
-    convention,
-    linear_label_smoothed_cross_entropy_sum_with_statistics,
-)
 from nmt_ls.model import Dropout, DropoutRates, Params, graph_of, initial_params, model_of
 from nmt_ls.parallel import AXIS
+from nmt_ls.training.objective import LossData, make_objective, real_tokens, shift_right
 from nmt_ls.training.optimizer import learning_rate, make_optimizer
 
 # Purposes keep the random streams of one seed apart.
@@ -81,11 +78,6 @@ def evaluated_params(state: TrainState) -> Params:
     return state.ema or state.params
 
 
-def shift_right(target: Int[Array, "B T"], bos: int) -> Int[Array, "B T"]:
-    """The decoder's inputs: bos, then the target without its last token."""
-    return jnp.concatenate([jnp.full_like(target[:, :1], bos), target[:, :-1]], axis=1)
-
-
 def make_step(
     model: ModelConfig,
     loss: LossConfig,
@@ -93,58 +85,55 @@ def make_step(
     sizes: tuple[int, int],
     bos: int,
     pad: int,
+    teacher: ModelConfig | None = None,
 ):
-    """The step `fn(state, batch, seed, ε, rates)` for one device of `parallel.DataParallel.step`.
+    """The step `fn(state, batch, seed, ε, rates, data)` for one device of `DataParallel.step`.
 
-    The batch's arrays are `[parts, rows, …]` on each device; parts are worked through in turn.
-    Sums of loss, tokens and gradient are psummed and divided once, so that any number of devices
+    ε is β for the losses that have one (`objective.py`). The batch's arrays are `[parts, rows, …]`
+    on each device; parts are worked through in turn. Sums of loss, tokens and gradient are psummed and divided once, so that any number of devices
     and parts makes the same update.
     """
     graph = graph_of(model, *sizes)
-    smoothing = convention(loss.convention, sizes[1], pad)
+    objective = make_objective(loss, sizes, bos, pad, teacher)
     optimizer, rate = make_optimizer(training), learning_rate(training)
     enabled = (model.dropout > 0, model.attention_dropout > 0, model.activation_dropout > 0)
 
-    def local_loss(params, part: Any, key, epsilon, rates: DropoutRates):
+    def local_loss(params, part: Any, key, epsilon, rates: DropoutRates, data: LossData):
         transformer = model_of(graph, params)
         dropout = Dropout(key if any(enabled) else None, rates, enabled)
         memory = transformer.encode(part.source, part.source_lengths, dropout)
         hidden = transformer.decode(memory, shift_right(part.target, bos), dropout)
-        where = jnp.arange(part.target.shape[1]) < part.target_lengths[:, None]
-        matrix, bias = transformer.output_matrix()
-        total, statistics = linear_label_smoothed_cross_entropy_sum_with_statistics(
-            hidden,
-            matrix,
-            part.target,
-            epsilon,
-            bias=bias,
-            where=where,
-            z_loss=loss.z_loss,
-            **smoothing,
-        )
-        tokens = jnp.sum(where.astype(jnp.float32))
-        return total, (tokens, jnp.sum(statistics.nll))
+        total, nll = objective(transformer, hidden, part, epsilon, data)
+        tokens = jnp.sum(real_tokens(part.target, part.target_lengths).astype(jnp.float32))
+        return total, (tokens, nll)
 
-    def sums_and_gradient(params, batch: Batch, key, epsilon, rates):
+    def sums_and_gradient(params, batch: Batch, key, *rest):
         """Σ over this device's parts of ((loss, (tokens, nll)), gradient)."""
         differentiate = jax.value_and_grad(local_loss, has_aux=True)
         parts = batch.source.shape[0]
         if parts == 1:
-            return differentiate(params, jax.tree.map(lambda x: x[0], batch), key, epsilon, rates)
+            return differentiate(params, jax.tree.map(lambda x: x[0], batch), key, *rest)
 
         def add(total, numbered):
             i, part = numbered
-            one = differentiate(params, part, jax.random.fold_in(key, i), epsilon, rates)
+            one = differentiate(params, part, jax.random.fold_in(key, i), *rest)
             return jax.tree.map(jnp.add, total, one), None
 
         zeros = ((0.0, (0.0, 0.0)), jax.tree.map(jnp.zeros_like, params))
         zeros = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), zeros)
         return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
 
-    def step(state: TrainState, batch: Batch, seed, epsilon, rates: DropoutRates):
+    def step(
+        state: TrainState,
+        batch: Batch,
+        seed,
+        epsilon,
+        rates: DropoutRates,
+        data: LossData = LossData(),  # noqa: B008 - immutable
+    ):
         key = jax.random.fold_in(purpose_key(seed, _DROPOUT), state.step)
         key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-        summed = sums_and_gradient(state.params, batch, key, epsilon, rates)
+        summed = sums_and_gradient(state.params, batch, key, epsilon, rates, data)
         (total, (tokens, nll)), gradient = jax.lax.psum(summed, AXIS)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1), gradient)
         norm = optax.global_norm(gradient)

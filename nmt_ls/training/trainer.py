@@ -23,9 +23,10 @@ from nmt_ls.parallel import barrier, is_main, to_host
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.metrics import MetricsLog
+from nmt_ls.training.objective import loss_data
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Interval, Progress, line_of
-from nmt_ls.training.runs import average_run, open_run, regular_steps
+from nmt_ls.training.runs import LoadedRun, average_run, open_run, regular_steps
 from nmt_ls.training.step import (
     StepSums,
     TrainState,
@@ -51,6 +52,7 @@ def fit(
     validate: Validate | None = None,
     *,
     initial_params: dict[str, np.ndarray] | None = None,
+    teacher: LoadedRun | None = None,
 ) -> int:
     """Train a run to its end, or from wherever it was; returns the last step.
 
@@ -60,6 +62,7 @@ def fit(
       run_dir: made here, or begun by an earlier call with the same configuration.
       validate: called every `training.validate_every` steps.
       initial_params: where a fine-tuning starts.
+      teacher: the run of `loss.graduated_run`.
 
     Raises:
       UserError: the directory belongs to another configuration; the batch does not fit in memory.
@@ -72,7 +75,7 @@ def fit(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     checkpoints.clear_unfinished()
     try:
-        trainer = _Trainer(config, data, run_dir, validate, initial_params, checkpoints)
+        trainer = _Trainer(config, data, run_dir, validate, initial_params, teacher, checkpoints)
         before = trainer.progress.step
         trainer.run()
         checkpoints.wait()
@@ -94,6 +97,7 @@ class _Trainer:
         run_dir: Path,
         validate: Validate | None,
         initial_params: dict[str, np.ndarray] | None,
+        teacher: LoadedRun | None,
         checkpoints: Checkpoints,
     ):
         self.config, self.run_dir, self.checkpoints = config, run_dir, checkpoints
@@ -101,8 +105,9 @@ class _Trainer:
         subwords = data.subwords
         sizes = (subwords.source_size, subwords.target_size)
         self.parallel, self.step = compiled_step(
-            *decisive(config), sizes, subwords.bos, subwords.pad
-        )
+            *decisive(config), sizes, subwords.bos, subwords.pad,
+            teacher.config.model if teacher is not None else None,
+        )  # fmt: skip
         self.batches = Batches(
             data.train,
             batch_tokens=config.training.batch_tokens,
@@ -124,13 +129,21 @@ class _Trainer:
             self.state = _from_saved(saved, state)
             self.progress = Progress(**host)
         self.state = self.parallel.replicate(self.state)
+        needed = loss_data(config.loss, self.batches.target.counts(sizes[1]), subwords.pad)
+        if teacher is not None:
+            needed = needed._replace(teacher=teacher.params)
+        self.loss_data = self.parallel.replicate(needed)
         self.compilations = CompilationCounter()
         self.signatures: set[tuple[int, ...]] = set()
+        self.strength = "label_smoothing" if config.loss.kind == "label_smoothing" else "beta"
         m = config.model
         self.rates = DropoutRates(m.dropout, m.attention_dropout, m.activation_dropout)
 
     def smoothing(self, step: int) -> float:
+        """ε of a step, or β where the loss has one."""
         loss = self.config.loss
+        if loss.kind != "label_smoothing":
+            return loss.beta
         return scheduled_smoothing(
             step,
             self.config.training.max_steps,
@@ -229,7 +242,8 @@ class _Trainer:
         split = self.parallel.split_rows(batch, self.config.training.accumulation)
         epsilon = np.float32(self.smoothing(step))
         rates = DropoutRates(*(np.float32(r) for r in self.rates))  # type: ignore[arg-type]
-        self.state, sums = self.step(self.state, split, np.uint32(self.config.seed), epsilon, rates)
+        seed = np.uint32(self.config.seed)
+        self.state, sums = self.step(self.state, split, seed, epsilon, rates, self.loss_data)
         return sums
 
     def _account(self, done: int, sums, interval: Interval, bar: tqdm) -> None:
@@ -255,7 +269,7 @@ class _Trainer:
 
     def _counters(self, step: int) -> dict[str, Any]:
         return {
-            "label_smoothing": self.smoothing(step),
+            self.strength: self.smoothing(step),
             "target_tokens_total": self.progress.tokens,
             "skipped_total": self.progress.skipped,
             "compilations": len(self.signatures),

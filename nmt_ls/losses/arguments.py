@@ -1,0 +1,135 @@
+"""What the losses accept, and what they say of anything else."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+
+def loss_dtype(dtype) -> jnp.dtype:
+    """The type that a loss is computed in: at least float32, float64 for float64."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def static(value: Any) -> np.ndarray | None:
+    """The number or array, or None where it is traced and its value cannot be known yet."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether it is known now to be 0 (a Python or numpy number), so that its term can be left out.
+
+    A jax array is not looked at: that would wait for the device.
+    """
+    return isinstance(value, bool | int | float | np.number) and value == 0
+
+
+def constant_or_none(value: ArrayLike, dtype) -> Array | None:
+    """`value` without a gradient; None where it is known to be 0."""
+    return None if is_zero(value) else jax.lax.stop_gradient(jnp.asarray(value, dtype))
+
+
+def float_array(name: str, values: ArrayLike) -> Array:
+    """`values` as an array, refused unless its type is floating.
+
+    Raises:
+      TypeError: any other type.
+    """
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has type {array.dtype}; it must be floating")
+    return array
+
+
+def integer_labels(labels: ArrayLike, shape: tuple[int, ...], of: str) -> Array:
+    """Labels of a type that can be compared with any V: 300 as int8 would be 44.
+
+    Raises:
+      TypeError: labels that are no integers.
+      ValueError: labels whose shape is not `shape`, that of the rows of `of`.
+    """
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels have type {labels.dtype}; they must be integer class ids")
+    if labels.shape != shape:
+        raise ValueError(f"labels have shape {labels.shape}; the rows of {of} have shape {shape}")
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
+
+
+def row_mask(where: ArrayLike | None, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """`where` (`[...]` or `[..., 1]`, any type) as booleans of the labels' shape.
+
+    Raises:
+      ValueError: a shape that selects classes, or that does not broadcast to `shape`.
+    """
+    if where is None:
+        return jnp.ones(shape, bool)
+    mask = jnp.asarray(where).astype(bool)
+    if mask.ndim == len(shape) + 1:
+        if mask.shape[-1] != 1:
+            raise ValueError(
+                f"where has shape {mask.shape}, but selects rows of shape {shape}, not classes; to "
+                "leave classes out set their logits to -inf and their prior to 0"
+            )
+        mask = mask[..., 0]
+    return broadcast("where", mask, shape)
+
+
+def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    """`array` of the given shape.
+
+    Raises:
+      ValueError: where it does not broadcast to it.
+    """
+    try:
+        return jnp.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}; it must broadcast to {shape}") from None
+
+
+def smoothing_of_rows(label_smoothing: ArrayLike, shape: tuple[int, ...], dtype) -> Array:
+    """ε of each row.
+
+    Raises:
+      ValueError: a static ε outside [0, 1], or one that does not broadcast to `shape`.
+    """
+    known = static(label_smoothing)
+    if known is not None and not np.all((known >= 0) & (known <= 1)):
+        shown = known if known.ndim == 0 else f"{known.min()} to {known.max()}"
+        raise ValueError(f"label_smoothing={shown} is outside [0, 1]")
+    return broadcast("label_smoothing", jnp.asarray(label_smoothing, dtype), shape)
+
+
+def normalised_prior(prior: ArrayLike, dtype) -> Float[Array, "... V"]:
+    """Non-negative weights of the classes, the last axis, as a distribution; a constant.
+
+    Raises:
+      ValueError: static weights that are negative, not finite, or all 0.
+    """
+    known = static(prior)
+    if known is not None:
+        if not np.all((known >= 0) & np.isfinite(known)):
+            raise ValueError("prior has a weight that is negative or not finite; weights are ≥ 0")
+        if not np.all(known.max(axis=-1, initial=0) > 0):
+            raise ValueError("prior has no weight above 0: nothing is there to receive ε")
+    weights = jax.lax.stop_gradient(jnp.asarray(prior, dtype))
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def class_axis(axis: Any, ndim: int) -> int:
+    """The class axis, counted from 0.
+
+    Raises:
+      ValueError: several axes, or one that is not there.
+    """
+    if not isinstance(axis, int | np.integer):
+        raise ValueError(
+            f"axis={axis!r} must be one axis; to spread a distribution over several reshape them "
+            "into one, and leave classes out with logits of -inf and a prior of 0"
+        )
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis={axis} is not an axis of logits, which have {ndim}")
+    return int(axis) % ndim
