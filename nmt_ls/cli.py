@@ -92,13 +92,34 @@ def _parser() -> _Parser:
     average.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
     average.add_argument("--last", type=int, default=5, help="how many")
 
-    bench = verb("bench", "measure this machine", _bench)
-    bench.add_argument("what", choices=("data",), help="data: tokenised table to host batches")
-    bench.add_argument("--pairs", type=int, default=200_000, help="sentence pairs")
-    bench.add_argument("--output", type=Path, help="also write the results as JSON")
+    _add_benches(verb("bench", "measure this machine", _bench))
 
     verb("settings", "list every setting of a configuration with its default", _settings)
     return parser
+
+
+def _add_benches(bench: argparse.ArgumentParser) -> None:
+    kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+
+    def kind(name: str, text: str) -> argparse.ArgumentParser:
+        sub = kinds.add_parser(
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        sub.add_argument("--output", type=Path, help="also write the results as JSON")
+        return sub
+
+    data = kind("data", "from the tokenised table to host batches")
+    data.add_argument("--pairs", type=int, default=200_000, help="sentence pairs")
+    loss = kind("loss", "the loss and its gradients, beside other ways to compute it")
+    loss.add_argument("--rows", type=int, default=2048, help="tokens, N")
+    loss.add_argument("--width", type=int, default=512, help="width of hidden states, D")
+    loss.add_argument("--vocab-size", type=int, default=32_000, help="classes, V")
+    loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type")
+    loss.add_argument("--repeats", type=int, default=7, help="rounds")
+    loss.add_argument("--long", action="store_true", help="also 65,536 rows with V = 256,000")
 
 
 def _add_config(sub: argparse.ArgumentParser) -> None:
@@ -238,9 +259,24 @@ def _average(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from nmt_ls.bench.data import bench_data, describe
+    try:
+        if arguments.what == "data":
+            from nmt_ls.bench.data import bench_data, describe
 
-    result = bench_data(pairs=arguments.pairs)
+            result = bench_data(pairs=arguments.pairs)
+        else:
+            from nmt_ls.bench.loss import bench_loss, describe
+
+            result = bench_loss(
+                rows=arguments.rows,
+                width=arguments.width,
+                vocab_size=arguments.vocab_size,
+                dtype=arguments.dtype,
+                repeats=arguments.repeats,
+                long=arguments.long,
+            )
+    except ValueError as error:
+        raise UserError(str(error)) from error
     print(describe(result))
     _write_json(arguments.output, result)
 

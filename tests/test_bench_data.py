@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from nmt_ls.bench import data
-from nmt_ls.bench.data import CORPORA, PeakMemory, bench_data, describe, rss_anon
+from nmt_ls.bench.data import CORPORA, bench_data, describe
+from nmt_ls.bench.machine import PeakMemory, rss_anon
 
 
 @pytest.fixture(scope="module")

@@ -449,7 +449,11 @@ def test_saves_the_logits_and_numbers_per_row(dtype) -> None:
 @pytest.mark.parametrize(
     ("changed", "error", "words"),
     [
-        ({"logits": np.zeros((3, 5), int)}, TypeError, "logits has type int64|logits has type int32"),
+        (
+            {"logits": np.zeros((3, 5), int)},
+            TypeError,
+            "logits has type int64|logits has type int32",
+        ),
         ({"labels": np.zeros(3, np.float32)}, TypeError, "labels have type float32"),
         ({"labels": np.zeros(3, bool)}, TypeError, "labels have type bool"),
         ({"labels": np.zeros(4, int)}, ValueError, r"labels have shape \(4,\)"),

@@ -1,24 +1,19 @@
 """How fast this machine makes batches from a tokenised table, and in how much memory."""
 
-import datetime
 import itertools
-import os
-import platform
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 from tabulate import tabulate
 
+from nmt_ls.bench.machine import PeakMemory, about, describe_machine
 from nmt_ls.data.batches import Batches
 from nmt_ls.data.cache import ROWS, read_table, write_table
 from nmt_ls.data.filtering import FEATURES
@@ -86,13 +81,7 @@ def bench_data(
         raise ValueError(f"steps={steps}: at least {REPEATS}, the number of repeats")
     settings = {"pairs": pairs, "steps": steps, "batch_tokens": batch_tokens, "seed": seed}
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": _machine(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "pyarrow", "datasets")},
-        },
-        "settings": settings,
+        **about(settings, ("numpy", "pyarrow", "datasets")),
         "corpora": [_measure(lengths, **settings) for lengths in CORPORA],
     }
 
@@ -121,15 +110,13 @@ def describe(result: dict[str, Any]) -> str:
         "RssAnon (GB)",
     ]
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    settings, machine = result["settings"], result["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    settings = result["settings"]
     return (
         f"Host batches from the tokenised table: {settings['pairs']:,} pairs, batches of "
         f"{settings['batch_tokens']:,} target positions,\n{settings['steps']:,} steps, median of "
         f"{REPEATS} stretches (asked for: {TARGET_TOKENS_PER_SECOND:,} target tokens/s; "
         f"{MEMORY_GB:g} GB for 5,000,000 pairs)\n\n{table}\n\n"
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {versions}; "
-        f"{result['date']}"
+        f"{describe_machine(result)}"
     )
 
 
@@ -208,66 +195,3 @@ def _ids(lengths: np.ndarray, corpus: Lengths, random: np.random.Generator) -> p
     offsets = np.concatenate([[0], np.cumsum(whole)]).astype(np.int32)
     ids = random.integers(4, corpus.vocab_size, offsets[-1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
-
-
-# --- the machine ---------------------------------------------------------------------------------
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "processor": _field("/proc/cpuinfo", "model name") or platform.machine() or "unknown",
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
-def _field(path: str, name: str) -> str:
-    """The first `name: value` of one of the kernel's files; empty where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return next(
-                (line.partition(":")[2].strip() for line in file if line.startswith(name)), ""
-            )
-    except OSError:
-        return ""
-
-
-def rss_anon() -> int | None:
-    """Bytes of anonymous memory of this process: not what is mapped from files. None off Linux."""
-    words = _field("/proc/self/status", "RssAnon").split()
-    return int(words[0]) * 1024 if words else None
-
-
-class PeakMemory:
-    """The peak of `rss_anon` while the block runs, looked at every 20 ms: the kernel keeps none."""
-
-    def __init__(self) -> None:
-        self.before: int | None = None
-        self.peak: int | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self.before = self.peak = rss_anon()
-        if self.before is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._look()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.02):
-            self._look()
-
-    def _look(self) -> None:
-        if self.peak is not None:
-            self.peak = max(self.peak, rss_anon() or 0)

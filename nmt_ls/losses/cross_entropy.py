@@ -96,7 +96,7 @@ def label_smoothed_cross_entropy_with_statistics(
     # Wrapping of negative labels would silently train another class; NaN says it out loud.
     valid = (labels >= 0) & (labels < vocab_size)
     safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
-    z_loss = constant_or_none(z_loss, dtype)
+    z = constant_or_none(z_loss, dtype)
 
     smoothed = not is_zero(label_smoothing)
     weights = None
@@ -114,7 +114,7 @@ def label_smoothed_cross_entropy_with_statistics(
         exclude_target=exclude_target, subtract_entropy=subtract_entropy,
     )  # fmt: skip
     log_z = sums.log_sum + sums.maximum
-    loss = cross_entropy_of_rows(target, sums.log_sum, sums.gold, sums.spread, log_z, z_loss)
+    loss = cross_entropy_of_rows(target, sums.log_sum, sums.gold, sums.spread, log_z, z)
     # A factor, so that the gradient is NaN as well; `mask` keeps that out of ε's gradient.
     loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(loss.dtype)
     statistics = statistics_of_rows(

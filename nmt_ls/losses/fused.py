@@ -173,13 +173,13 @@ def _prior(matrix: Matrix) -> Float[Array, "V"]:
 def _weighted_by_prior(matrix: Matrix):
     """(Wᵀu, b·u); classes without mass may hold anything."""
     dtype = loss_dtype(matrix.embedding.dtype)
-    embedding, bias = matrix.embedding.astype(dtype), matrix.bias
-    if matrix.prior is None:
-        return jnp.mean(embedding, axis=0), 0 if bias is None else jnp.mean(bias)
-    some = matrix.prior > 0
-    embedding = jnp.where(some[:, None], embedding, 0)
-    bias = 0 if bias is None else jnp.sum(jnp.where(some, matrix.prior * bias, 0))
-    return matrix.prior.astype(dtype) @ embedding, bias
+    embedding, prior = matrix.embedding.astype(dtype), matrix.prior
+    bias = jnp.zeros((), dtype) if matrix.bias is None else matrix.bias
+    if prior is None:
+        return jnp.mean(embedding, axis=0), jnp.mean(bias)
+    some = prior > 0
+    spread = jnp.sum(jnp.where(some, prior * bias, 0))
+    return prior.astype(dtype) @ jnp.where(some[:, None], embedding, 0), spread
 
 
 def _prepared(setting: Setting, matrix: Matrix, rows: Rows) -> tuple[Matrix, Float[Array, "N"]]:

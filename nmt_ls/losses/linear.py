@@ -278,25 +278,27 @@ def _fused_sum_forward(setting, z_loss, matrix: Matrix, rows: Rows):
 def _fused_sum_backward(setting, residuals, cotangents):
     gradients, matrix, rows, measured = residuals
     scale, _ = cotangents  # what is measured carries no gradient
-    d_rows = _of_rows(scale * rows.weights, measured)._replace(
-        hidden=(scale * gradients.hidden).astype(rows.hidden.dtype),
-        weights=scale * measured.loss,
+    d_rows = _of_rows(
+        scale * gradients.hidden, scale * rows.weights, scale * measured.loss, rows, measured
     )
-    scaled = jax.tree.map(lambda g: scale * g, (gradients.embedding, gradients.bias))
-    return None, _of_matrix(*scaled, matrix), d_rows
+    d_embedding, d_bias = jax.tree.map(lambda g: scale * g, (gradients.embedding, gradients.bias))
+    return None, _of_matrix(d_embedding, d_bias, matrix), d_rows
 
 
 _fused_sum.defvjp(_fused_sum_forward, _fused_sum_backward)
 
 
-def _of_rows(factors: Float[Array, "N"], measured: Measured) -> Rows:
-    """The cotangents of the target's masses; shifted logits, for which the masses' sum is 1."""
+def _of_rows(hidden, factors, weights, rows: Rows, measured: Measured) -> Rows:
+    """Cotangents of the rows, those of the target's masses by `factors`, one a row.
+
+    Those are of logits counted from their maximum: the masses' sum is 1, so that it drops out.
+    """
     return Rows(
-        hidden=None,
-        labels=None,
+        hidden=hidden.astype(rows.hidden.dtype),
+        labels=None,  # type: ignore[arg-type]  # integers have none
         on_target=-times(factors, measured.gold),
         share=-times(factors, measured.spread),
-        weights=None,
+        weights=weights,
     )
 
 
@@ -346,10 +348,9 @@ def _first_order(setting, residuals, cotangent: Float[Array, "N"]):
         lambda: jax.tree.map(lambda g: scale * g, (gradients.embedding, gradients.bias)),
         lambda: fused.matrix_gradients(setting, z_loss, matrix, rows._replace(weights=factors)),
     )
-    d_rows = _of_rows(factors, measured)._replace(
-        # Row by row, so that any weights will do; masked rows are 0 already.
-        hidden=(cotangent[:, None] * gradients.hidden).astype(rows.hidden.dtype)
-    )
+    # Row by row, so that any weights will do; masked rows are 0 already.
+    d_hidden = cotangent[:, None] * gradients.hidden
+    d_rows = _of_rows(d_hidden, factors, None, rows, measured)
     return None, _of_matrix(embedding, bias, matrix), d_rows
 
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nmt_ls.config import Config
+from nmt_ls.config import Config, LossConfig
 from nmt_ls.config_files import load_resolved
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
@@ -30,9 +30,14 @@ def plan(
     """The runs of a sweep, written to plan.json before the first step; earlier ones stay in it.
 
     Raises:
-      UserError: the directory is something else's.
+      UserError: the directory is something else's; the loss has no ε.
     """
     path = sweep_dir / "plan.json"
+    if config.loss.kind != "label_smoothing":
+        raise UserError(
+            f"loss.kind={config.loss.kind} has no ε to compare values of; a sweep needs "
+            "loss.kind=label_smoothing"
+        )
     if sweep_dir.exists() and any(sweep_dir.iterdir()) and not path.exists():
         others = [p for p in sweep_dir.iterdir() if not p.name.startswith("smoothing_")]
         if others:
@@ -129,6 +134,7 @@ def _protocol(config: Config, truth: dict[str, dict[str, Any]]) -> dict[str, Any
         "checkpoint rule": average if t.average_last else f"best by {t.best_metric}",
         "languages": f"{config.data.source_language} → {config.data.target_language}",
         "smoothing convention": config.loss.convention,
+        **_other_settings_of_the_loss(config),
         "subwords": f"{config.subwords.vocab_size} {config.subwords.algorithm}",
         "model": {
             name: getattr(config.model, name)
@@ -140,3 +146,10 @@ def _protocol(config: Config, truth: dict[str, dict[str, Any]]) -> dict[str, Any
     for name, values in truth.items():
         protocol[f"{name}: sentences that the grammar has"] = f"{values['sentences_in_all']:,}"
     return protocol
+
+
+def _other_settings_of_the_loss(config: Config) -> dict[str, str]:
+    ours, default = (dataclasses.asdict(c) for c in (config.loss, LossConfig()))
+    told = {"label_smoothing", "convention"}
+    changed = {k: v for k, v in ours.items() if v != default[k] and k not in told}
+    return {f"loss.{name}": str(value) for name, value in changed.items()}

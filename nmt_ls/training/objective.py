@@ -30,9 +30,9 @@ from nmt_ls.model.transformer import Transformer
 class LossData(NamedTuple):
     """What a loss needs besides ε; data of the step, the same on all devices."""
 
-    prior: Float[Array, "V"] | None = None
+    prior: Float[Array | np.ndarray, "V"] | None = None
     """Who receives ε, where the configuration says so; else the convention's."""
-    class_weights: Float[Array, "V"] | None = None
+    class_weights: Float[Array | np.ndarray, "V"] | None = None
     teacher: Params | None = None
     """Parameters of the run whose confidences graduate ε."""
 

@@ -90,8 +90,8 @@ def make_step(
     """The step `fn(state, batch, seed, ε, rates, data)` for one device of `DataParallel.step`.
 
     ε is β for the losses that have one (`objective.py`). The batch's arrays are `[parts, rows, …]`
-    on each device; parts are worked through in turn. Sums of loss, tokens and gradient are psummed and divided once, so that any number of devices
-    and parts makes the same update.
+    on each device; parts are worked through in turn. Sums of loss, tokens and gradient are psummed
+    and divided once, so that any number of devices and parts makes the same update.
     """
     graph = graph_of(model, *sizes)
     objective = make_objective(loss, sizes, bos, pad, teacher)

@@ -131,7 +131,7 @@ class _Trainer:
         self.state = self.parallel.replicate(self.state)
         needed = loss_data(config.loss, self.batches.target.counts(sizes[1]), subwords.pad)
         if teacher is not None:
-            needed = needed._replace(teacher=teacher.params)
+            needed = needed._replace(teacher=jax.tree.map(jax.numpy.asarray, teacher.params))
         self.loss_data = self.parallel.replicate(needed)
         self.compilations = CompilationCounter()
         self.signatures: set[tuple[int, ...]] = set()
