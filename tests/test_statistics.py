@@ -6,9 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nmt_ls.losses import (
     label_smoothed_cross_entropy,
+    linear_label_smoothed_cross_entropy,
     linear_label_smoothed_cross_entropy_sum,
     masked_mean,
     masked_sum,
@@ -118,8 +120,8 @@ def test_the_recipe_over_uneven_devices_is_one_device() -> None:
             mesh=mesh,
             in_specs=(rows, whole, rows, rows),
             out_specs=(whole, whole),
-            # Under its default, shard_map itself sums the gradient of what all devices share, and
-            # the psum above would count it eight times.
+            # Where it is counted what varies (below), jax itself sums the gradient of what all
+            # devices share, and the psum of the recipe has nothing left to do.
             check_vma=False,
         )
     )
@@ -127,3 +129,43 @@ def test_the_recipe_over_uneven_devices_is_one_device() -> None:
         loss, gradient = function(hidden, embedding, labels, where)
         np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("fused", [True, False], ids=["sum", "per token"])
+def test_under_shard_map_as_the_plain_loss(fused: bool, softcap, epsilon: float) -> None:
+    """With jax counting what varies, gradients of shared parameters come summed, as its own do."""
+    generator = np.random.default_rng(0)
+    hidden = generator.normal(size=(8, ROWS, WIDTH)).astype(np.float32)
+    embedding = generator.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+    labels = generator.integers(VOCAB, size=(8, ROWS))
+    weights = generator.random((8, ROWS)).astype(np.float32)
+
+    def local(embedding, hidden, labels, weights):
+        options = {"logit_softcap": softcap, "chunk_size": 4}
+        if fused:
+            return linear_label_smoothed_cross_entropy_sum(
+                hidden, embedding, labels, epsilon, weights=weights, **options
+            )
+        loss = linear_label_smoothed_cross_entropy(hidden, embedding, labels, epsilon, **options)
+        return jnp.sum(weights * loss)
+
+    def shard(embedding, hidden, labels, weights):
+        loss, gradients = jax.value_and_grad(local, (0, 1))(
+            embedding, hidden[0], labels[0], weights[0]
+        )
+        return jax.lax.psum(loss, "data"), gradients[0], gradients[1][None]
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("data",))
+    rows, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+    mapped = jax.jit(
+        jax.shard_map(
+            shard, mesh=mesh, in_specs=(whole, rows, rows, rows), out_specs=(whole, whole, rows)
+        )
+    )
+    loss, d_embedding, d_hidden = mapped(embedding, hidden, labels, weights)
+    expected, gradients = jax.value_and_grad(local, (0, 1))(embedding, hidden, labels, weights)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(d_embedding, gradients[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(d_hidden, gradients[1], rtol=0, atol=1e-6)

@@ -133,3 +133,30 @@ def class_axis(axis: Any, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis={axis} is not an axis of logits, which have {ndim}")
     return int(axis) % ndim
+
+
+# --- shard_map -----------------------------------------------------------------------------------
+# There a value is either the same on all devices of an axis or varies over it, and jax keeps count.
+
+
+def _axes(tree: Any) -> frozenset:
+    """The axes of a `shard_map` over which any of these arrays varies."""
+    types = [jax.typeof(x) for x in jax.tree.leaves(tree)]
+    # Elsewhere, and where jax is told not to count, there are none.
+    return frozenset().union(*(t.manual_axis_type.varying for t in types))
+
+
+def varying_like(tree: Any, others: Any) -> Any:
+    """The same arrays, counted as varying wherever the others do: what a loop starts from."""
+
+    def one(x: Array) -> Array:
+        missing = tuple(sorted(_axes(others) - _axes(x)))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(one, tree)
+
+
+def summed_like(cotangent: Array, primal: Array) -> Array:
+    """A cotangent, summed over the devices that share its primal, as jax sums its own."""
+    shared = tuple(sorted(_axes(cotangent) - _axes(primal)))
+    return jax.lax.psum(cotangent, shared) if shared else cotangent

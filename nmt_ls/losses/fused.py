@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nmt_ls.losses.arguments import loss_dtype
+from nmt_ls.losses.arguments import loss_dtype, varying_like
 from nmt_ls.losses.chunked import in_chunks, joined
 from nmt_ls.losses.targets import SmoothedTarget, cross_entropy_of_rows
 
@@ -89,15 +89,15 @@ def measure_with_gradients(
     """The rows' losses and the gradients of their weighted sum: three matrix products."""
     matrix, spread = _prepared(setting, matrix, rows)
     start = _smoothing_gradients(setting, matrix, rows)
+    carry = varying_like((start.embedding, start.bias), (matrix, rows))
 
     def one(carry, chunk):
         measured, d_logits = _chunk(setting, z_loss, matrix, *chunk)
         d_hidden = _product(d_logits, matrix.embedding, 0)
         return _added(carry, d_logits, chunk[0].hidden), (measured, d_hidden)
 
-    (embedding, bias), (measured, hidden) = jax.lax.scan(
-        one, (start.embedding, start.bias), in_chunks((rows, spread), setting.chunk_size)
-    )
+    chunks = in_chunks((rows, spread), setting.chunk_size)
+    (embedding, bias), (measured, hidden) = jax.lax.scan(one, carry, chunks)
     n = len(rows.labels)
     hidden = (joined(hidden, n) + start.hidden).astype(rows.hidden.dtype)
     return joined(measured, n), Gradients(hidden, embedding, bias)
@@ -109,12 +109,12 @@ def matrix_gradients(
     """Those of embedding and bias alone, for other weights: two matrix products."""
     matrix, spread = _prepared(setting, matrix, rows)
     start = _smoothing_gradients(setting, matrix, rows)
+    carry = varying_like((start.embedding, start.bias), (matrix, rows))
 
     def one(carry, chunk):
         _, d_logits = _chunk(setting, z_loss, matrix, *chunk)
         return _added(carry, d_logits, chunk[0].hidden), None
 
-    carry = (start.embedding, start.bias)
     return jax.lax.scan(one, carry, in_chunks((rows, spread), setting.chunk_size))[0]
 
 

@@ -24,6 +24,7 @@ from nmt_ls.losses.arguments import (
     normalised_prior,
     row_mask,
     smoothing_of_rows,
+    summed_like,
 )
 from nmt_ls.losses.chunked import default_chunk_size
 from nmt_ls.losses.fused import Matrix, Measured, Rows, Setting
@@ -294,17 +295,21 @@ def _of_rows(hidden, factors, weights, rows: Rows, measured: Measured) -> Rows:
     Those are of logits counted from their maximum: the masses' sum is 1, so that it drops out.
     """
     return Rows(
-        hidden=hidden.astype(rows.hidden.dtype),
+        hidden=summed_like(hidden, rows.hidden).astype(rows.hidden.dtype),
         labels=None,  # type: ignore[arg-type]  # integers have none
-        on_target=-times(factors, measured.gold),
-        share=-times(factors, measured.spread),
-        weights=weights,
+        on_target=summed_like(-times(factors, measured.gold), rows.on_target),
+        share=summed_like(-times(factors, measured.spread), rows.share),
+        weights=None if weights is None else summed_like(weights, rows.weights),
     )
 
 
 def _of_matrix(embedding, bias, matrix: Matrix) -> Matrix:
-    d_bias = None if matrix.bias is None else bias.astype(matrix.bias.dtype)
-    return Matrix(embedding.astype(matrix.embedding.dtype), d_bias, None)
+    def one(cotangent, primal):
+        if primal is None:
+            return None
+        return summed_like(cotangent, primal).astype(primal.dtype)
+
+    return Matrix(one(embedding, matrix.embedding), one(bias, matrix.bias), None)
 
 
 # --- one value per token -------------------------------------------------------------------------
