@@ -67,6 +67,9 @@ def _parser() -> _Parser:
     evaluate.add_argument("--split", action="append", help="a test set of the run's; repeatable")
     evaluate.add_argument("--source", type=Path, help="a source file of your own")
     evaluate.add_argument("--reference", type=Path, action="append", help="repeatable")
+    evaluate.add_argument(
+        "--frequencies", type=Path, help="training targets: quality by word frequency as well"
+    )
     evaluate.add_argument("--output", type=Path, help="also write the results as JSON")
     _add_decoding(evaluate)
 
@@ -76,6 +79,7 @@ def _parser() -> _Parser:
     translate.add_argument("--output", type=Path, help="default: standard output")
     translate.add_argument("--format", choices=("text", "jsonl"), default="text", help="of output")
     translate.add_argument("--n-best", type=int, default=1, help="translations per line")
+    translate.add_argument("--prefix", default="", help="words every translation begins with")
     _add_decoding(translate)
 
     score = verb("score", "log-probability of given translations", _score)
@@ -143,6 +147,18 @@ def _add_decoding(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--length-excludes-eos", action="store_true", default=None, help="n without the end"
     )
+    sub.add_argument("--strategy", choices=("beam", "sample", "mbr"), help="default: the run's")
+    sub.add_argument("--temperature", type=float, help="p^(1/temperature); default: the run's")
+    sub.add_argument(
+        "--unmix", help="none, exact, or the share δ of the smoothing prior to take off"
+    )
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other decoding or evaluation setting; repeatable",
+    )
 
 
 def _load_config(arguments: argparse.Namespace) -> Any:
@@ -156,11 +172,32 @@ def _loaded(arguments: argparse.Namespace, runs: Sequence[Path]) -> list[Any]:
     from nmt_ls.config_files import with_settings
     from nmt_ls.training.runs import load_run
 
-    names = ("beam", "length_penalty", "length_alpha", "length_excludes_eos")
+    names = ["beam", "length_penalty", "length_alpha", "length_excludes_eos"]
+    names += ["strategy", "temperature"]
     given = {f"decoding.{n}": getattr(arguments, n, None) for n in names}
     given = {key: value for key, value in given.items() if value is not None}
+    given |= _unmixing(getattr(arguments, "unmix", None))
+    overrides = getattr(arguments, "set", [])
+    for override in overrides:
+        if not override.startswith(("decoding.", "evaluation.")):
+            raise UserError(
+                f"--set {override}: of a trained run only decoding and evaluation can be set"
+            )
     loaded = [load_run(path, arguments.checkpoint) for path in runs]
-    return [dataclasses.replace(r, config=with_settings(r.config, given)) for r in loaded]
+    return [
+        dataclasses.replace(r, config=with_settings(r.config, given, overrides)) for r in loaded
+    ]
+
+
+def _unmixing(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    if text in ("none", "exact"):
+        return {"decoding.unmix": text, "decoding.unmix_mass": 0.0}
+    try:
+        return {"decoding.unmix": "given", "decoding.unmix_mass": float(text)}
+    except ValueError:
+        raise UserError(f"--unmix {text}: none, exact, or a share such as 0.1") from None
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -187,10 +224,13 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from nmt_ls.decoding.files import read_lines
+    from nmt_ls.evaluation.breakdown import word_counts
     from nmt_ls.evaluation.evaluate import (
         evaluate,
         files_as_set,
         finite,
+        fitted_on_validation,
         results_table,
         store_results,
         test_sets,
@@ -204,8 +244,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         sets = test_sets(run, arguments.split)
     found = {}
+    frequencies = None
+    if arguments.frequencies:
+        frequencies = word_counts(read_lines(arguments.frequencies))
+    fitted = fitted_on_validation(run)
     for data in sets:
-        results, translations = evaluate(run, data, progress=True)
+        results, translations = evaluate(
+            run, data, fitted=fitted, frequencies=frequencies, progress=True
+        )
         store_results(arguments.runs, results, data, translations)
         found[data.name] = results
     print(results_table(found))
@@ -232,6 +278,7 @@ def _translate(arguments: argparse.Namespace) -> None:
         arguments.input,
         arguments.output,
         n_best=arguments.n_best,
+        prefix=arguments.prefix,
         jsonl=arguments.format == "jsonl",
     )
 

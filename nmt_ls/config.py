@@ -27,9 +27,10 @@ Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class CorpusConfig:
     """One set of sentence pairs: where it lies and which columns hold the two sides."""
 
-    kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook"] = "text"
+    kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook", "sacrebleu"] = "text"
     """text: two aligned files; tsv, jsonl: one file; datasets: whatever Hugging Face `datasets`
-    loads (hub name, parquet/arrow/csv/json files, `save_to_disk` folders); phrasebook: built in."""
+    loads (hub name, parquet/arrow/csv/json files, `save_to_disk` folders); phrasebook: built in;
+    sacrebleu: a test set that sacreBLEU knows and fetches."""
     path: str = ""
     """tsv, jsonl: the file. datasets: hub name, file, glob or folder."""
     source: str = ""
@@ -39,7 +40,8 @@ class CorpusConfig:
     """As `source`, for the target side. Several (a list) are several references of each source;
     only validation and test sets may have them."""
     name: str = ""
-    """datasets: the configuration name on the hub (`de-en` of `wmt14`)."""
+    """datasets: the configuration name on the hub (`de-en` of `wmt14`). sacrebleu: the test set,
+    such as `wmt14/full`."""
     split: str = ""
     """datasets: which split (`train`, `train[:1%]`). phrasebook: train, validation or test."""
     size: Count = 0
@@ -267,10 +269,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DecodingConfig:
-    """Beam search."""
+    """How translations are found: search or sampling, and in which distribution."""
 
+    strategy: Literal["beam", "sample", "mbr"] = "beam"
+    """beam search; sample: one draw; mbr: of `samples` draws the one with the greatest expected
+    `utility` against all of them (minimum Bayes risk)."""
     beam: Annotated[int, Field(ge=1, le=200)] = 5
     """Hypotheses kept at each step; 1 is greedy search."""
+    stopping: Literal["bound", "first_k"] = "bound"
+    """beam: bound stops when nothing better can come; first_k when `beam` hypotheses have
+    finished (CTranslate2)."""
     length_penalty: Literal["none", "average", "gnmt"] = "average"
     """A hypothesis' score is log p / penalty(n): 1; n^alpha; ((5+n)/6)^alpha. n counts
     end-of-sentence unless `length_excludes_eos`."""
@@ -278,12 +286,44 @@ class DecodingConfig:
     """The exponent of the length penalty."""
     length_excludes_eos: bool = False
     """Do not count end-of-sentence in n."""
+    min_length_ratio: NonNegative = 0.0
+    """beam: shortest output: min_length_ratio · source tokens + min_length, without the end."""
+    min_length: Count = 0
+    """See `min_length_ratio`."""
     max_length_ratio: NonNegative = 2.0
     """Longest output: max_length_ratio · source tokens + max_length_extra."""
     max_length_extra: Positive = 20
     """See `max_length_ratio`."""
+    unmix: Literal["none", "exact", "given"] = "none"
+    """Take the smoothing prior's share off the model's distribution first. exact: what the run's
+    loss put in; given: `unmix_mass` of it, spread as the run's prior."""
+    unmix_mass: Rate = 0.0
+    """unmix=given: δ, the share of the mixture that is the prior's."""
+    temperature: Above0 = 1.0
+    """p^(1/temperature), renormalised, after un-mixing; scores are in it too."""
+    samples: Annotated[int, Field(ge=1, le=1024)] = 64
+    """mbr: draws of each sentence."""
+    top_k: Count = 0
+    """sample, mbr: draw among so many most probable tokens; 0 is all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """sample, mbr: draw among the fewest tokens whose probabilities reach this (nucleus)."""
+    epsilon_cut: Rate = 0.0
+    """sample, mbr: draw among tokens of at least this probability (ε-sampling)."""
+    utility: Literal["chrf", "bleu"] = "chrf"
+    """mbr: sentence-level chrF2, or BLEU with its smoothing."""
+    seed: Count = 1
+    """sample, mbr: of the draws."""
     batch_sentences: Positive = 64
     """Sentences searched at a time."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvaluationConfig:
+    """What `evaluate` measures besides quality, likelihood and calibration."""
+
+    fit: bool = True
+    """Also the likelihood and calibration after temperature, un-mixing of the smoothing prior and
+    both, fitted on data.validation: some fifteen passes over it."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -312,4 +352,5 @@ class Config:
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     sweep: SweepConfig = SweepConfig()

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from nmt_ls.config import Config, CorpusConfig, LossConfig
+from nmt_ls.config import Config, CorpusConfig, DecodingConfig, LossConfig
 
 _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
 
 def check_together(config: Config) -> list[str]:
     """One line for each contradiction: the setting, its value, the way out."""
-    checks = (_data, _subwords, _model, _loss, _training)
+    checks = (_data, _subwords, _model, _loss, _training, _decoding)
     return [line for check in checks for line in check(config)]
 
 
@@ -42,6 +42,11 @@ def _corpus(key: str, corpus: CorpusConfig) -> Iterator[str]:
             named = getattr(corpus, side)
             if not named or (isinstance(named, tuple) and not all(named)):
                 yield f"{key}.{side} names no file; kind=text needs two aligned files"
+    elif corpus.kind == "sacrebleu":
+        if not corpus.name:
+            yield f"{key}.name is empty; kind=sacrebleu needs a test set such as wmt14/full"
+        if key == "data.train":
+            yield f"{key}.kind=sacrebleu is a test set; train on something else"
     elif corpus.kind != "phrasebook" and not corpus.path:
         yield f"{key}.path is empty; kind={corpus.kind} needs it"
     if corpus.kind == "phrasebook":
@@ -161,3 +166,24 @@ def _training(config: Config) -> Iterator[str]:
             f"training.patience={training.patience} needs data.validation and "
             "training.validate_every; set it to 0"
         )
+
+
+def _decoding(config: Config) -> Iterator[str]:
+    d, default = config.decoding, DecodingConfig()
+    if (d.unmix == "given") != bool(d.unmix_mass):
+        yield (
+            f"decoding.unmix={d.unmix} with decoding.unmix_mass={d.unmix_mass:g}: unmix=given "
+            "needs a mass above 0, the others none"
+        )
+    theirs = {
+        "beam": ("top_k", "top_p", "epsilon_cut", "utility"),
+        "sample": ("stopping", "min_length", "min_length_ratio", "utility"),
+        "mbr": ("stopping", "min_length", "min_length_ratio"),
+    }
+    for name in theirs[d.strategy]:
+        value = getattr(d, name)
+        if value != getattr(default, name):
+            yield (
+                f"decoding.{name}={value} has no effect with decoding.strategy={d.strategy}; "
+                "leave it out"
+            )

@@ -111,8 +111,15 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return _validated(raw)
 
 
-def with_settings(config: Config, settings: dict[str, Any]) -> Config:
+def with_settings(
+    config: Config, settings: dict[str, Any], overrides: Sequence[str] = ()
+) -> Config:
     """A configuration with some settings changed, by dotted key; checked as a whole.
+
+    Args:
+        config: What to begin with.
+        settings: Values by dotted key.
+        overrides: As of `load_config`, after them.
 
     Raises:
         UserError: as `load_config`.
@@ -124,6 +131,8 @@ def with_settings(config: Config, settings: dict[str, Any]) -> Config:
         for section in sections:
             branch = branch[section]
         branch[name] = value
+    for override in overrides:
+        _override(raw, override)
     return _validated(raw, expand=False)
 
 

@@ -104,7 +104,7 @@ class DataParallel:
 
         def call(params, rows):
             n = len(self.local)
-            split = jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), rows)
+            split = jax.tree.map(lambda x: x.reshape(n, len(x) // n, *x.shape[1:]), rows)
             out = jax.device_get(compiled(params, split))
             return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 

@@ -21,7 +21,7 @@ def tables(seed: int, batch: int, sharpness: float = 1.5) -> np.ndarray:
     return np.array(jax.nn.log_softmax(jnp.asarray(logits, jnp.float32)))
 
 
-def search(log_p, beam, penalty, limits=None, length=LENGTH):
+def search(log_p, beam, penalty, limits=None, length=LENGTH, **options):
     batch = len(log_p)
     limits = np.full(batch, length, np.int32) if limits is None else np.asarray(limits, np.int32)
 
@@ -46,6 +46,7 @@ def search(log_p, beam, penalty, limits=None, length=LENGTH):
             bos=BOS,
             eos=EOS,
             pad=PAD,
+            **options,
         )
     )(limits)
     return jax.device_get(found)
@@ -129,3 +130,57 @@ def test_length_penalties_by_hand():
     assert float(LengthPenalty("gnmt", 1.0)(7)) == pytest.approx(2)
     with pytest.raises(ValueError, match="no length penalty"):
         LengthPenalty("best")(3)
+
+
+def test_the_paths_of_log_probabilities_end_in_the_whole():
+    log_p = tables(6, batch=5)
+    found = search(log_p, beam=4, penalty=LengthPenalty())
+    for row in range(5):
+        for k in range(4):
+            n = found.lengths[row, k]
+            path = found.paths[row, k]
+            assert path[n - 1] == found.log_probs[row, k]
+            before, previous, total = BOS, BOS, 0.0
+            for i, token in enumerate(found.tokens[row, k, :n]):
+                total += log_p[row, i, previous, token] + SECOND_ORDER * before
+                assert path[i] == pytest.approx(total, rel=1e-5)
+                before, previous = previous, token
+
+
+@pytest.mark.parametrize("penalty", [LengthPenalty("none"), LengthPenalty("average")])
+def test_stopping_at_the_first_k_never_finds_better(penalty):
+    log_p = tables(7, batch=60)
+    bound = search(log_p, beam=3, penalty=penalty)
+    first = search(log_p, beam=3, penalty=penalty, stopping="first_k")
+    assert (first.scores[:, 0] <= bound.scores[:, 0] + 1e-6).all()
+    if penalty.kind == "average":
+        assert (first.scores[:, 0] < bound.scores[:, 0] - 1e-6).any(), "and now and then worse"
+
+
+def test_the_shortest_output_is_the_best_of_those_long_enough():
+    log_p = tables(8, batch=5)
+    shortest = np.array([1, 2, 3, 4, 2], np.int32)
+    found = search(log_p, beam=60, penalty=LengthPenalty("none"), shortest=shortest)
+    for row in range(5):
+        score, tokens = max(
+            (lp, t) for lp, t in every_hypothesis(log_p[row], LENGTH) if len(t) >= shortest[row]
+        )
+        assert found.scores[row, 0] == pytest.approx(score, rel=1e-5)
+        assert tuple(found.tokens[row, 0, : found.lengths[row, 0]]) == tokens
+    # A limit under it wins: something must be said.
+    capped = search(log_p, 3, LengthPenalty(), limits=[1] * 5, shortest=np.full(5, 3, np.int32))
+    assert capped.lengths[:, 0].tolist() == [1] * 5
+
+
+def test_a_prefix_is_kept_and_continued_at_its_best():
+    log_p = tables(9, batch=3)
+    prefix = np.array([[4, PAD, PAD], [3, 5, PAD], [PAD, PAD, PAD]], np.int32)
+    found = search(log_p, beam=60, penalty=LengthPenalty(), prefix=prefix)
+    for row, given in enumerate([(4,), (3, 5), ()]):
+        score, tokens = max(
+            (lp / len(t), t)
+            for lp, t in every_hypothesis(log_p[row], LENGTH)
+            if t[: len(given)] == given
+        )
+        assert found.scores[row, 0] == pytest.approx(score, rel=1e-5)
+        assert tuple(found.tokens[row, 0, : found.lengths[row, 0]]) == tokens

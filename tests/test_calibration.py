@@ -1,11 +1,13 @@
-"""Calibration: bins by hand, the edges, and properties that hold for any predictions."""
+"""Calibration: bins by hand, the edges, properties of any predictions, and its intervals."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt_ls.evaluation.calibration import calibration, merge_reliability
+from nmt_ls.evaluation import calibration as module
+from nmt_ls.evaluation import significance
+from nmt_ls.evaluation.calibration import calibration, calibration_intervals, merge_reliability
 
 predictions = st.lists(
     st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=60
@@ -44,6 +46,48 @@ def test_an_edge_belongs_to_the_bin_below(bins):
     assert lowest[0]["count"] == 2
 
 
+def test_bins_of_equal_counts_by_hand():
+    # Sorted: 0.1 wrong, 0.2 right | 0.6 right, 0.9 wrong. Equal-width halves would be the same;
+    # with 0.3 for 0.6 they hold three and one.
+    correct = np.array([0, 1, 0, 1])
+    result = calibration(np.array([0.9, 0.2, 0.1, 0.6]), correct, bins=2)
+    assert result["ece_equal_mass"] == pytest.approx((0.7 + 0.5) / 4)
+    assert result["ece_equal_mass"] == pytest.approx(result["ece"])
+    result = calibration(np.array([0.9, 0.2, 0.1, 0.3]), correct, bins=2)
+    assert result["ece_equal_mass"] == pytest.approx((0.7 + 0.2) / 4)
+    assert result["ece"] == pytest.approx((1.4 + 0.9) / 4)
+
+
+def test_fewer_tokens_than_bins_have_a_bin_each():
+    confidence, correct = np.array([0.7, 0.71, 0.72]), np.array([1, 0, 1])
+    assert calibration(confidence, correct)["ece_equal_mass"] == pytest.approx(
+        (0.3 + 0.71 + 0.28) / 3
+    )
+    one = calibration(confidence[:1], correct[:1])
+    assert one["ece_equal_mass"] == one["ece"] == pytest.approx(0.3)
+
+
+def test_bins_of_equal_counts_where_they_cannot_be_equal():
+    # Five tokens in two bins: three and two.
+    result = calibration(np.arange(1, 6) / 10, np.array([1, 1, 1, 0, 0]), bins=2)
+    assert result["ece_equal_mass"] == pytest.approx(((3 - 0.6) + 0.9) / 5)
+
+
+def test_equal_confidences_keep_their_order():
+    confidence = np.full(4, 0.5)
+    apart = calibration(confidence, np.array([0, 0, 1, 1]), bins=2)
+    mixed = calibration(confidence, np.array([0, 1, 0, 1]), bins=2)
+    assert apart["ece_equal_mass"] == 0.5
+    assert mixed["ece_equal_mass"] == 0
+    assert apart["ece"] == mixed["ece"] == 0
+
+
+def test_brier_by_hand():
+    result = calibration(np.array([0.8, 0.6, 0.5]), np.array([True, False, True]))
+    assert result["brier"] == pytest.approx((0.04 + 0.36 + 0.25) / 3)
+    assert calibration(np.full(7, 0.5), np.array([0, 1, 1, 0, 1, 0, 0]))["brier"] == 0.25
+
+
 def test_one_that_a_float32_softmax_overshoots():
     result = calibration(np.array([1 + 1e-7]), np.array([True]))
     assert result["reliability"][-1]["count"] == 1
@@ -51,9 +95,8 @@ def test_one_that_a_float32_softmax_overshoots():
 
 def test_nothing_measured_is_none_not_zero():
     result = calibration(np.array([]), np.array([]))
-    assert [result[name] for name in ("ece", "mce", "mean_confidence", "accuracy", "gap")] == (
-        [None] * 5
-    )
+    names = ("ece", "mce", "mean_confidence", "accuracy", "gap", "ece_equal_mass", "brier")
+    assert [result[name] for name in names] == [None] * 7
     assert len(result["reliability"]) == 15
     assert all(row["count"] == 0 and row["accuracy"] is None for row in result["reliability"])
 
@@ -85,11 +128,17 @@ def test_properties(pairs, bins, random):
     assert abs(result["gap"]) <= result["ece"] + 1e-12
     assert result["ece"] <= result["mce"] + 1e-12
     assert result["mce"] <= 1 + 1e-12
+    assert abs(result["gap"]) <= result["ece_equal_mass"] + 1e-12
+    # The mean of squares is at least the square of the mean of magnitudes, and so of any bins.
+    assert result["brier"] >= max(result["ece"], result["ece_equal_mass"]) ** 2 - 1e-12
     assert sum(row["count"] for row in result["reliability"]) == len(confidence)
     order = list(range(len(confidence)))
     random.shuffle(order)
     shuffled = calibration(confidence[order], correct[order], bins)
     assert shuffled["ece"] == pytest.approx(result["ece"])
+    assert shuffled["brier"] == pytest.approx(result["brier"])
+    if len(set(confidence.tolist())) == len(confidence):
+        assert shuffled["ece_equal_mass"] == pytest.approx(result["ece_equal_mass"])
     twice = calibration(np.tile(confidence, 2), np.tile(correct, 2), bins)
     assert twice["ece"] == pytest.approx(result["ece"])
 
@@ -111,3 +160,93 @@ def test_merging_nothing_and_different_bins():
     assert merge_reliability([one, None]) == one
     with pytest.raises(ValueError, match="different numbers"):
         merge_reliability([one, one[:3]])
+
+
+def made_up(random, sentences: int, spread: float = 0.2):
+    """Tokens of sentences that are hard or easy as a whole: confidence, correct, sentence."""
+    lengths = random.integers(1, 12, sentences)
+    sentence = np.repeat(np.arange(sentences), lengths)
+    true = np.clip(random.normal(0.6, spread, sentences), 0, 1)[sentence]
+    confidence = random.uniform(0.4, 1, len(sentence))
+    return confidence, random.uniform(size=len(sentence)) < true, sentence
+
+
+def test_intervals_are_those_of_resampled_sentences():
+    # The same draws as those of BLEU, the tokens written out and measured anew.
+    confidence, correct, sentence = made_up(np.random.default_rng(0), 30)
+    drawn = significance._generator(7, purpose=0).integers(30, size=(60, 30))
+    resamples = []
+    for row in drawn:
+        tokens = np.concatenate([np.flatnonzero(sentence == index) for index in row])
+        resamples.append(calibration(confidence[tokens], correct[tokens], bins=6))
+    found = calibration_intervals(confidence, correct, sentence, samples=60, seed=7, bins=6)
+    assert list(found) == ["ece_ci95", "gap_ci95", "accuracy_ci95"]
+    for name in ("ece", "gap", "accuracy"):
+        expected = np.quantile([resample[name] for resample in resamples], [0.025, 0.975])
+        assert found[f"{name}_ci95"] == pytest.approx(expected.tolist())
+
+
+def test_intervals_have_the_constants_of_significance():
+    for name in ("SAMPLES", "SEED", "LEVEL"):
+        assert getattr(module, name) == getattr(significance, name)
+
+
+def test_intervals_do_not_depend_on_names_of_sentences_order_of_tokens_or_blocks(monkeypatch):
+    random = np.random.default_rng(1)
+    confidence, correct, sentence = made_up(random, 25)
+    expected = calibration_intervals(confidence, correct, sentence, samples=40)
+    order = random.permutation(len(sentence))
+    renamed = (sentence[order].astype(np.int32) - 3) * 1000
+    shuffled = calibration_intervals(confidence[order], correct[order], renamed, samples=40)
+    monkeypatch.setattr(module, "_BLOCK", 70)  # two resamples at a time
+    blocks = calibration_intervals(confidence, correct, sentence, samples=40)
+    for name, interval in expected.items():
+        assert shuffled[name] == pytest.approx(interval)
+        assert blocks[name] == pytest.approx(interval)
+
+
+def test_intervals_of_equal_sentences_have_no_width():
+    found = calibration_intervals(np.full(12, 0.75), np.tile([1, 0], 6), np.repeat(range(6), 2))
+    assert found["ece_ci95"] == found["gap_ci95"] == pytest.approx([0.25, 0.25])
+    assert found["accuracy_ci95"] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+def test_no_interval_from_less_than_two_sentences(tokens):
+    found = calibration_intervals(np.full(tokens, 0.5), np.ones(tokens), [3] * tokens)
+    assert found == {"ece_ci95": None, "gap_ci95": None, "accuracy_ci95": None}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "samples", "message"),
+    [
+        ([0], 10, "expected sentences"),
+        ([0.0, 1.0], 10, "must be integers"),
+        ([0, 1], 0, "samples=0"),
+    ],
+)
+def test_bad_sentences_are_refused(sentence, samples, message):
+    with pytest.raises(ValueError, match=message):
+        calibration_intervals([0.5, 0.5], [1, 0], sentence, samples)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        calibration_intervals([0.5, 1.5], [1, 0], [0, 1])
+
+
+def test_intervals_hold_the_truth_though_tokens_of_a_sentence_are_alike():
+    random = np.random.default_rng(2)
+    truth = made_up(random, 100_000, spread=0.4)
+    gap, accuracy = truth[0].mean() - truth[1].mean(), truth[1].mean()
+    held, held_by_tokens = np.zeros(2), 0
+    repeats = 100
+    for _ in range(repeats):
+        confidence, correct, sentence = made_up(random, 80, spread=0.4)
+        found = calibration_intervals(confidence, correct, sentence, samples=200)
+        held += [
+            found[name][0] <= value <= found[name][1]
+            for name, value in (("gap_ci95", gap), ("accuracy_ci95", accuracy))
+        ]
+        alone = calibration_intervals(confidence, correct, np.arange(len(correct)), samples=200)
+        held_by_tokens += alone["accuracy_ci95"][0] <= accuracy <= alone["accuracy_ci95"][1]
+    assert np.all(held / repeats > 0.85)
+    # Tokens taken one by one pretend to know more than they do.
+    assert held_by_tokens / repeats < 0.85

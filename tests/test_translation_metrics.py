@@ -40,6 +40,7 @@ def test_brevity_penalty_and_length_ratio():
 def test_perfect_and_empty():
     perfect = translation_metrics(["Ein Hund läuft schnell."], [["Ein Hund läuft schnell."]])
     assert (perfect["bleu"], perfect["chrf"], perfect["ter"]) == pytest.approx((100, 100, 0))
+    assert perfect["chrf_plus_plus"] == pytest.approx(100)
     empty = translation_metrics(["", " "], [["a b"], ["c"]])
     assert (empty["bleu"], empty["chrf"], empty["empty_outputs"]) == (0, 0, 1.0)
 
@@ -63,6 +64,54 @@ def test_same_as_sacrebleu_with_its_defaults():
     assert metrics["bleu_signature"] == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|{version}"
     assert "nc:6|nw:0" in metrics["chrf_signature"]
     assert "tok:tercom" in metrics["ter_signature"]
+    plus = sacrebleu.corpus_chrf(HYPOTHESES, streams, word_order=2).score
+    assert metrics["chrf_plus_plus"] == plus != metrics["chrf"]
+    assert (
+        metrics["chrf_plus_plus_signature"]
+        == f"nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|{version}"
+    )
+
+
+def test_chrf_plus_plus_by_hand():
+    # "abcd ef" against "abcd gh". Character n-grams over "abcdef" and "abcdgh": 4/6, 3/5, 2/4, 1/3,
+    # 0/2, 0/1 match; words 1/2; word bigrams 0/1. Precision = recall, so F2 is their mean.
+    orders = [4 / 6, 3 / 5, 2 / 4, 1 / 3, 0, 0]
+    metrics = translation_metrics(["abcd ef"], [["abcd gh"]])
+    assert metrics["chrf"] == pytest.approx(100 * sum(orders) / 6)
+    assert metrics["chrf_plus_plus"] == pytest.approx(100 * sum([*orders, 1 / 2, 0]) / 8)
+
+
+def test_lowercase_tokenized_bleu_by_hand():
+    # Case apart 4 of 5 words match, as in the first test; cased, 2 of 5 and no three in a row.
+    hypotheses, references = ["A b C d x"], [["a b c d e"]]
+    metrics = translation_metrics(hypotheses, references, lowercase_tokenized=True)
+    by_hand = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
+    assert metrics["bleu_lowercase_tokenized"] == pytest.approx(by_hand)
+    assert metrics["bleu"] < by_hand
+    assert (
+        metrics["bleu_lowercase_tokenized_signature"]
+        == f"nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:{sacrebleu.__version__}"
+    )
+    without = translation_metrics(hypotheses, references)
+    assert {key: metrics[key] for key in without} == without
+    assert metrics.keys() - without.keys() == {
+        "bleu_lowercase_tokenized",
+        "bleu_lowercase_tokenized_signature",
+    }
+
+
+def test_lowercase_tokenized_bleu_takes_lines_as_they_stand():
+    # 13a parts "e." into two tokens, which the reference has; between white space it is one word.
+    metrics = translation_metrics(["a b c d e."], [["a b c d e ."]], lowercase_tokenized=True)
+    assert metrics["bleu"] == pytest.approx(100)
+    precisions = 4 / 5 * 3 / 4 * 2 / 3 * 1 / 2
+    brevity = math.exp(1 - 6 / 5)
+    assert metrics["bleu_lowercase_tokenized"] == pytest.approx(100 * brevity * precisions**0.25)
+
+
+def test_lowercase_tokenized_bleu_of_several_references():
+    found = translation_metrics(HYPOTHESES, REFERENCES, lowercase_tokenized=True)
+    assert "nrefs:var" in found["bleu_lowercase_tokenized_signature"]
 
 
 def test_raw_reference_is_not_touched():
@@ -75,6 +124,11 @@ def test_tokenised_text_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING, logger="sacrebleu"):
         translation_metrics(["Ein Hund ."] * 100, [["Ein Hund."]] * 100)
     assert "detokenize" in caplog.text
+    once = len(caplog.records)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="sacrebleu"):
+        translation_metrics(["Ein Hund ."] * 100, [["Ein Hund."]] * 100, lowercase_tokenized=True)
+    assert len(caplog.records) == once  # of `bleu`, not of the score that is meant for such text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from tiny import MODEL, random_params, tiny_config, tiny_data
 
 from nmt_ls.config import DecodingConfig
+from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.rows import in_batches, pad_rows, padded_length
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translator
@@ -119,3 +120,76 @@ def test_rows():
     assert ids.tolist() == [[5, 6, 0, 0], [7, 0, 0, 0], [0, 0, 0, 0]]
     assert lengths.tolist() == [2, 1, 0]
     assert math.prod(ids.shape) == 12
+
+
+# --- strategies and distributions ----------------------------------------------------------------
+
+
+def with_decoding(translator, masses=None, **fields):
+    decoding = dataclasses.replace(DECODING, **fields)
+    params = translator._data.params
+    return Translator(translator.models, params, translator.subwords, decoding, masses)
+
+
+def test_token_log_probs_add_up(translator):
+    for one in translator.translate(SENTENCES[:1], n_best=3)[0].n_best:
+        assert len(one.token_log_probs) == len(one.tokens)
+        assert sum(one.token_log_probs) == pytest.approx(one.log_prob, rel=1e-5)
+
+
+def test_samples_do_not_depend_on_the_batch_or_the_block(translator):
+    drawing = with_decoding(translator, strategy="sample", temperature=0.8)
+    together = drawing.translate(SENTENCES, n_best=4)
+    alone = drawing.translate(SENTENCES[3:4], n_best=4, first=3)
+    assert [t.text for t in together[3].n_best] == [t.text for t in alone[0].n_best]
+    assert len({t.text for t in together[3].n_best}) > 1
+    other = dataclasses.replace(drawing.decoding, seed=2)
+    again = Translator(drawing.models, drawing._data.params, drawing.subwords, other)
+    assert again.translate(SENTENCES, n_best=4)[3] != together[3]
+
+
+def test_mbr_takes_the_sample_that_the_others_resemble(translator):
+    choosing = with_decoding(translator, strategy="mbr", samples=8)
+    (found,) = choosing.translate(SENTENCES[3:4], n_best=3, first=3)
+    drawn = with_decoding(translator, strategy="sample").translate(
+        SENTENCES[3:4], n_best=8, first=3
+    )
+    texts = [t.text for t in drawn[0].n_best]
+    chosen = MinimumBayesRisk("chrf").choose(texts)
+    assert found.text == texts[chosen.index]
+    assert found.score == pytest.approx(float(np.max(chosen.expected)))
+    scores = [t.score for t in found.n_best]
+    assert scores == sorted(scores, reverse=True)
+    assert len({t.text for t in found.n_best}) == len(found.n_best) <= 3
+
+
+def test_unmixing_changes_the_distribution_that_is_searched(translator, subwords):
+    vocab = subwords.target_size
+    none = with_decoding(translator, [np.zeros(vocab, np.float32)], unmix="given", unmix_mass=0.1)
+    plain = translator.translate(SENTENCES)
+    assert [t.text for t in none.translate(SENTENCES)] == [t.text for t in plain]
+    mass = np.full(vocab, 0.5 / vocab, np.float32)
+    sharper = with_decoding(translator, [mass], unmix="given", unmix_mass=0.5)
+    for before, after in zip(plain, sharper.translate(SENTENCES), strict=True):
+        if before.tokens and after.tokens == before.tokens:
+            assert after.log_prob > before.log_prob
+    tempered = with_decoding(translator, temperature=0.5).translate(SENTENCES)
+    assert tempered[0].log_prob != plain[0].log_prob
+
+
+def test_a_prefix_begins_every_translation(translator):
+    found = translator.translate(SENTENCES[:1], prefix="w05 w06")
+    assert found[0].text.startswith("w05 w06")
+    with pytest.raises(UserError, match="a prefix of 30 tokens"):
+        translator.translate(SENTENCES[:1], prefix=" ".join(["w05"] * 30))
+    with pytest.raises(UserError, match="a prefix is for beam search"):
+        with_decoding(translator, strategy="sample").translate(SENTENCES[:1], prefix="w05")
+
+
+def test_shortest_outputs(translator):
+    longer = with_decoding(translator, min_length=3, min_length_ratio=0.5)
+    for text, one in zip(SENTENCES, longer.translate(SENTENCES), strict=True):
+        words = len(text.split())
+        if words:
+            limit = words + 1 + DECODING.max_length_extra
+            assert len(one.tokens) >= min(int(0.5 * words) + 3 + 1, limit)

@@ -5,6 +5,7 @@ Aligned text files, TSV, JSONL, the built-in phrasebook, and (`hub.py`) whatever
 order of the lines is kept, and so is every line.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,8 @@ from nmt_ls.data.cache import (
     write_table,
 )
 from nmt_ls.errors import UserError
+
+log = logging.getLogger("nmt_ls")
 
 FORMAT = 1
 """Counts changes of how text is read; part of every fingerprint."""
@@ -86,6 +89,8 @@ def content_fingerprint(corpus: CorpusConfig, data: DataConfig, seed: int, *, ke
     elif corpus.kind == "datasets":
         content = hub.load(corpus, data, key, _split_of(key))._fingerprint
         settings += [content, corpus.source, corpus.target, languages]
+    elif corpus.kind == "sacrebleu":
+        settings += [corpus.name, languages]
     else:
         from nmt_ls.data import phrasebook
 
@@ -126,6 +131,12 @@ def _tables(corpus: CorpusConfig, data: DataConfig, seed: int, key: str) -> Iter
         rows = files.tsv_rows(files.one_file(corpus, data, key), corpus)
     elif corpus.kind == "jsonl":
         rows = files.jsonl_rows(files.one_file(corpus, data, key), corpus, data)
+    elif corpus.kind == "sacrebleu":
+        from nmt_ls.data.sacrebleu_sets import named_set  # imports sacrebleu
+
+        log.info("reading sacreBLEU's test set %s (fetched the first time)", corpus.name)
+        languages = (data.source_language, data.target_language)
+        rows = zip(*named_set(corpus.name, languages), strict=True)
     else:
         rows = _phrasebook_rows(corpus, data, seed, key)
     rows = islice(rows, corpus.size or None)

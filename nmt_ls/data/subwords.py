@@ -258,6 +258,10 @@ class Subwords:
         processor = self._side(side).processor
         return processor.id_to_piece(index) if index < processor.get_piece_size() else "<extra>"
 
+    def target_pieces(self, ids: Sequence[int]) -> list[str]:
+        """The piece of each target id, special ones among them."""
+        return [self.piece("target", index) for index in ids]
+
     def _side(self, side: Side) -> "Pieces":
         if side not in ("source", "target"):
             raise ValueError(f"side={side!r}; expected 'source' or 'target'")

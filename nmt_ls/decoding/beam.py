@@ -5,7 +5,7 @@ The shape of every value stands behind it: B sentences, K hypotheses each, T pos
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +52,14 @@ class Hypotheses(NamedTuple):
     """log p in nats, end-of-sentence included."""
     lengths: Int[Array, "B K"]
     """Tokens, end-of-sentence included."""
+    paths: Float[Array, "B K T"]
+    """log p of the tokens up to each one, itself included; 0 after the end."""
 
 
 class _State(NamedTuple):
     position: Int[Array, ""]
     tokens: Int[Array, "B K T"]
+    paths: Float[Array, "B K T"]
     log_probs: Float[Array, "B K"]
     cache: Any
     finished: Hypotheses
@@ -74,19 +77,25 @@ def beam_search(
     bos: int,
     eos: int,
     pad: int,
+    stopping: Literal["bound", "first_k"] = "bound",
+    shortest: Int[Array, "B"] | None = None,
+    prefix: Int[Array, "B P"] | None = None,
 ) -> Hypotheses:
     """The best hypotheses found with `beam` live ones a sentence. Traceable; shapes are fixed.
 
     A hypothesis finishes when end-of-sentence is among the `beam` best of 2·beam candidates
-    (fairseq); a sentence is done when no live hypothesis can still beat its worst finished one,
-    which is exact because the penalty grows with length. With beam 1 the first finished one is
-    the answer, which makes it greedy search.
+    (fairseq). With beam 1 the first finished one is the answer, which makes it greedy search.
 
     Args:
       step: may return log-probabilities that are not normalised over V.
       cache: leaves `[B·K, …]`, reordered as hypotheses survive.
       limits: longest output of each sentence, end-of-sentence included; it is forced there.
       length: T, at least the largest limit.
+      stopping: "bound": a sentence is done when no live hypothesis can still beat its worst
+        finished one, which is exact because the penalty grows with length. "first_k": when `beam`
+        hypotheses have finished (CTranslate2, and fairseq's default).
+      shortest: fewest tokens of each sentence's output, end-of-sentence included.
+      prefix: tokens that each output begins with, then padding; they count in its log p.
     """
     batch = limits.shape[0]
     candidates = 2 * beam
@@ -95,10 +104,13 @@ def beam_search(
     start = _State(
         position=jnp.zeros((), jnp.int32),
         tokens=empty,
+        paths=jnp.zeros(empty.shape),
         # All hypotheses start equal, so only the first may count.
         log_probs=jnp.where(jnp.arange(beam) == 0, 0.0, -jnp.inf) * jnp.ones((batch, 1)),
         cache=cache,
-        finished=Hypotheses(empty, never, never, jnp.zeros((batch, beam), jnp.int32)),
+        finished=Hypotheses(
+            empty, never, never, jnp.zeros((batch, beam), jnp.int32), jnp.zeros(empty.shape)
+        ),
         done=jnp.zeros(batch, bool),
     )
 
@@ -111,6 +123,13 @@ def beam_search(
         ids = jnp.arange(vocab)
         at_limit = (i + 1 >= limits)[:, None, None]  # [B, 1, 1]
         banned = (ids == pad) | (ids == bos) | (at_limit & (ids != eos))
+        if shortest is not None:
+            early = (i + 1 < shortest)[:, None, None] & ~at_limit
+            banned = banned | (early & (ids == eos))
+        if prefix is not None and prefix.shape[1]:
+            given = jnp.take(prefix, jnp.minimum(i, prefix.shape[1] - 1), axis=1)  # [B]
+            forced = ((i < prefix.shape[1]) & (given != pad))[:, None, None] & ~at_limit
+            banned = jnp.where(forced, ids != given[:, None, None], banned)
         total = jnp.where(banned, -jnp.inf, s.log_probs[..., None] + log_p)  # [B, K, V]
         # The best of each hypothesis first: sorting K·V at once costs more.
         few = min(candidates, vocab)
@@ -120,28 +139,34 @@ def beam_search(
         parent = flat // few  # [B, 2K]
         tokens = jnp.take_along_axis(s.tokens, parent[..., None], axis=1)  # [B, 2K, T]
         tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, i, axis=2)
+        paths = jnp.take_along_axis(s.paths, parent[..., None], axis=1)  # [B, 2K, T]
+        paths = jax.lax.dynamic_update_index_in_dim(paths, best, i, axis=2)
 
         ends = token == eos
         rank = jnp.arange(ends.shape[1])
         finishes = ends & (rank < beam) & ~s.done[:, None] & jnp.isfinite(best)
         score = jnp.where(finishes, best / penalty(i + 1), -jnp.inf)
-        new = Hypotheses(tokens, score, best, jnp.full_like(token, i + 1))
+        new = Hypotheses(tokens, score, best, jnp.full_like(token, i + 1), paths)
         finished = _best_of(s.finished, new, beam)
 
         live, kept = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), beam)  # [B, K]
         parent = jnp.take_along_axis(parent, kept, axis=1)
         tokens = jnp.take_along_axis(tokens, kept[..., None], axis=1)
+        paths = jnp.take_along_axis(paths, kept[..., None], axis=1)
         if beam > 1:
             rows = (jnp.arange(batch)[:, None] * beam + parent).reshape(-1)  # [B·K]
             cache = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache)
 
         worst = finished.scores[:, -1]
         done = live[:, 0] / penalty(limits) <= worst
-        if beam == 1:
+        if beam == 1 or stopping == "first_k":
             done = done | jnp.isfinite(worst)
-        return _State(i + 1, tokens, live, cache, finished, s.done | done)
+        return _State(i + 1, tokens, paths, live, cache, finished, s.done | done)
 
-    return jax.lax.while_loop(lambda s: ~jnp.all(s.done) & (s.position < length), advance, start)[4]
+    def going(s: _State) -> Array:
+        return ~jnp.all(s.done) & (s.position < length)
+
+    return jax.lax.while_loop(going, advance, start).finished
 
 
 def _best_of(old: Hypotheses, new: Hypotheses, beam: int) -> Hypotheses:
@@ -153,4 +178,5 @@ def _best_of(old: Hypotheses, new: Hypotheses, beam: int) -> Hypotheses:
         scores,
         jnp.take_along_axis(both.log_probs, kept, axis=1),
         jnp.take_along_axis(both.lengths, kept, axis=1),
+        jnp.take_along_axis(both.paths, kept[..., None], axis=1),
     )

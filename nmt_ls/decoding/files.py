@@ -67,6 +67,7 @@ def translate_lines(
     output: Path | None,
     *,
     n_best: int = 1,
+    prefix: str = "",
     jsonl: bool = False,
 ) -> None:
     """One translation per line, in order; with n-best as text, `n_best` lines for each.
@@ -75,8 +76,11 @@ def translate_lines(
       UserError: a missing or undecodable file, or more n-best than the beam.
     """
     with whole_lines(output) as file, tqdm(unit="line", disable=None, file=sys.stderr) as bar:
+        first = 0
         for block in _blocks(read_lines(source)):
-            for text, found in zip(block, translator.translate(block, n_best=n_best), strict=True):
+            translations = translator.translate(block, n_best=n_best, prefix=prefix, first=first)
+            first += len(block)
+            for text, found in zip(block, translations, strict=True):
                 if jsonl:
                     record = {"source": text, **_record(found)}
                     if n_best > 1:
@@ -101,6 +105,7 @@ def _record(translation: Translation) -> dict[str, Any]:
         "score": translation.score,
         "log_prob": translation.log_prob,
         "tokens": len(translation.tokens),
+        "token_log_probs": list(translation.token_log_probs),
     }
 
 

@@ -1,18 +1,22 @@
 """What a model says of given translations (teacher forcing): the numbers of training, ε-free."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.data.subwords import Subwords
+from nmt_ls.decoding.distributions import unmixed, with_temperature
 from nmt_ls.decoding.rows import in_batches, pad_rows
-from nmt_ls.losses import TokenStatistics
+from nmt_ls.losses import TokenStatistics, linear_loss, token_statistics
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
-from nmt_ls.training.objective import likelihood
+from nmt_ls.training.objective import likelihood, real_tokens, shift_right
 
 
 class _Rows(NamedTuple):
@@ -32,6 +36,96 @@ def _program(model: ModelConfig, sizes: tuple[int, int], bos: int):
     return DataParallel().rows(statistics)
 
 
+class Adjustment(NamedTuple):
+    """What is done to a distribution before its likelihood is taken; data, not code."""
+
+    temperature: Any = 1.0
+    delta: Any = 0.0
+    """δ: the share of the mixture that is the prior's."""
+
+
+def _adjusted(log_q, prior, adjustment: Adjustment):
+    clean = unmixed(log_q, adjustment.delta * prior, purpose="likelihood")
+    return with_temperature(clean, adjustment.temperature)
+
+
+@lru_cache(maxsize=16)
+def _adjusted_program(model: ModelConfig, sizes: tuple[int, int], bos: int, several: bool):
+    """Statistics under one adjustment; or Σ nll of each row under each of several."""
+    graph = graph_of(model, *sizes)
+
+    def call(data, rows: Any):
+        params, prior, adjustment = data
+        transformer = model_of(graph, params)
+        memory = transformer.encode(rows.source, rows.source_lengths)
+        hidden = transformer.decode(memory, shift_right(rows.target, bos))
+        where = real_tokens(rows.target, rows.target_lengths)
+        matrix, bias = transformer.output_matrix()
+
+        def one(log_q, labels, where, adjustment):
+            return token_statistics(_adjusted(log_q, prior, adjustment), labels, where)
+
+        def statistics(logits, labels, where):
+            log_q = jax.nn.log_softmax(logits)
+            if not several:
+                return one(log_q, labels, where, adjustment)
+            nll = jax.lax.map(lambda a: one(log_q, labels, where, a).nll, adjustment)  # [K, C]
+            return nll.T
+
+        found = linear_loss(
+            statistics, hidden, matrix, rows.target,
+            bias=bias, where=where, logit_softcap=model.logit_softcap or None,
+        )  # fmt: skip
+        return jnp.sum(found, axis=1) if several else found
+
+    return DataParallel().rows(call)
+
+
+def score_adjusted(
+    model: ModelConfig,
+    subwords: Subwords,
+    params: dict[str, np.ndarray],
+    source_ids: Sequence[Sequence[int] | np.ndarray],
+    target_ids: Sequence[Sequence[int] | np.ndarray],
+    prior: Float[np.ndarray, "V"],
+    adjustment: Adjustment,
+    *,
+    batch_sentences: int = 64,
+) -> list[TokenStatistics]:
+    """As `score_tokens`, of the distribution un-mixed from `prior` and then tempered."""
+    program = _adjusted_program(model, _sizes(subwords), subwords.bos, False)
+    data = (params, np.asarray(prior, np.float32), _as_arrays(adjustment))
+    return _scored(program, data, subwords, source_ids, target_ids, batch_sentences)
+
+
+def total_nll(
+    model: ModelConfig,
+    subwords: Subwords,
+    params: dict[str, np.ndarray],
+    source_ids: Sequence[Sequence[int] | np.ndarray],
+    target_ids: Sequence[Sequence[int] | np.ndarray],
+    prior: Float[np.ndarray, "V"],
+    adjustments: Adjustment,
+    *,
+    batch_sentences: int = 64,
+) -> Float[np.ndarray, "K"]:
+    """Σ nll of all tokens under each of K adjustments (arrays `[K]`), in one pass of the model."""
+    program = _adjusted_program(model, _sizes(subwords), subwords.bos, True)
+    data = (params, np.asarray(prior, np.float32), _as_arrays(adjustments))
+    total = np.zeros(len(np.atleast_1d(adjustments.delta)))
+    for rows, chosen, _ in _batched(subwords, source_ids, target_ids, batch_sentences):
+        total += program(data, rows)[: len(chosen)].sum(axis=0, dtype=np.float64)
+    return total
+
+
+def _as_arrays(adjustment: Adjustment) -> Adjustment:
+    return Adjustment(*(np.asarray(x, np.float32) for x in adjustment))
+
+
+def _sizes(subwords: Subwords) -> tuple[int, int]:
+    return subwords.source_size, subwords.target_size
+
+
 def score_tokens(
     model: ModelConfig,
     subwords: Subwords,
@@ -49,15 +143,26 @@ def score_tokens(
     Returns:
       One TokenStatistics of arrays `[tokens]` per sentence.
     """
-    sizes = (subwords.source_size, subwords.target_size)
-    program = _program(model, sizes, subwords.bos)
-    rows = DataParallel().whole_rows(batch_sentences)
+    program = _program(model, _sizes(subwords), subwords.bos)
+    return _scored(program, params, subwords, source_ids, target_ids, batch_sentences)
+
+
+def _scored(program, data, subwords, source_ids, target_ids, batch_sentences):
+    results: list[TokenStatistics | None] = [None] * len(source_ids)
+    for rows, chosen, lengths in _batched(subwords, source_ids, target_ids, batch_sentences):
+        found = program(data, rows)
+        for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
+            results[i] = TokenStatistics(*(x[row, :length] for x in found))
+    return results
+
+
+def _batched(
+    subwords, source_ids, target_ids, batch_sentences
+) -> Iterator[tuple[_Rows, list[int], list[int]]]:
+    """(padded rows, which sentences they are, their target lengths) of each batch."""
+    count = DataParallel().whole_rows(batch_sentences)
     lengths = [(len(s), len(t)) for s, t in zip(source_ids, target_ids, strict=True)]
-    results: list[TokenStatistics | None] = [None] * len(lengths)
-    for chosen, (source_length, target_length) in in_batches(lengths, rows):
-        source = pad_rows([source_ids[i] for i in chosen], rows, source_length, subwords.pad)
-        target = pad_rows([target_ids[i] for i in chosen], rows, target_length, subwords.pad)
-        found = program(params, _Rows(*source, *target))
-        for row, i in enumerate(chosen):
-            results[i] = TokenStatistics(*(x[row, : lengths[i][1]] for x in found))
-    return results  # type: ignore[return-value]
+    for chosen, (source_length, target_length) in in_batches(lengths, count):
+        source = pad_rows([source_ids[i] for i in chosen], count, source_length, subwords.pad)
+        target = pad_rows([target_ids[i] for i in chosen], count, target_length, subwords.pad)
+        yield _Rows(*source, *target), chosen, [lengths[i][1] for i in chosen]

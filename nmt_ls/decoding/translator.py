@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,11 @@ from tqdm import tqdm
 from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, beam_search
+from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
+from nmt_ls.decoding.mbr import MinimumBayesRisk
+from nmt_ls.decoding.mixture import mass_of
 from nmt_ls.decoding.rows import in_batches, pad_rows
+from nmt_ls.decoding.sampling import sample
 from nmt_ls.errors import UserError
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
@@ -28,11 +32,13 @@ class Translation:
 
     text: str
     score: float
-    """log p / length penalty."""
+    """log p / length penalty; of a draw log p; of mbr its expected utility in percent."""
     log_prob: float
-    """log p in nats, end-of-sentence included."""
+    """log p in nats, end-of-sentence included, in the distribution that was searched."""
     tokens: tuple[int, ...]
     """Subword ids, end-of-sentence included."""
+    token_log_probs: tuple[float, ...] = ()
+    """log p of each token; their sum is `log_prob`."""
     n_best: tuple["Translation", ...] = ()
     """All that were asked for, best first; this one is the first. Empty for one."""
 
@@ -41,6 +47,35 @@ class _Rows(NamedTuple):
     source: np.ndarray
     source_lengths: np.ndarray
     limits: np.ndarray
+    shortest: np.ndarray
+    """Fewest tokens of each output, the end included."""
+    prefix: np.ndarray
+    """[R, P] tokens that each output begins with, then padding; P is 0 without one."""
+    sentences: np.ndarray
+    """Number of each sentence in the text, for draws."""
+
+
+class _Data(NamedTuple):
+    """What a search reads besides its rows; the same for all of them."""
+
+    params: list[Any]
+    masses: list[Any]
+    """Of each member the share of its prior that is taken off; None for none."""
+    temperature: Any
+    seed: Any
+
+
+class _Setting(NamedTuple):
+    """Constants of a compiled search."""
+
+    beam: int
+    """Hypotheses of a sentence, or samples."""
+    penalty: LengthPenalty
+    stopping: Literal["bound", "first_k"]
+    cut: Cut | None
+    """None: search. Otherwise draw."""
+    tempered: bool
+    shortest: bool
 
 
 @lru_cache(maxsize=32)
@@ -48,34 +83,44 @@ def _program(
     models: tuple[ModelConfig, ...],
     sizes: tuple[int, int],
     specials: tuple[int, int, int],
-    beam: int,
-    penalty: LengthPenalty,
+    setting: _Setting,
     length: int,
 ):
     graphs = [graph_of(model, *sizes) for model in models]
     bos, eos, pad = specials
 
-    def search(all_params: Sequence[Any], rows: Any) -> Hypotheses:
-        members = [model_of(g, p) for g, p in zip(graphs, all_params, strict=True)]
+    def search(data: Any, rows: Any) -> Hypotheses:
+        members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
         memories = [m.encode(rows.source, rows.source_lengths) for m in members]
-        hypotheses = rows.source.shape[0] * beam
+        hypotheses = rows.source.shape[0] * setting.beam
 
         def step(tokens, position, caches):
             log_probs, filled = [], []
-            for member, memory, cache in zip(members, memories, caches, strict=True):
+            for member, memory, cache, mass in zip(
+                members, memories, caches, data.masses, strict=True
+            ):
                 logits, new = member.decode_step(memory, tokens, position, cache)
-                log_probs.append(jax.nn.log_softmax(logits))
+                log_p = jax.nn.log_softmax(logits)
+                log_probs.append(log_p if mass is None else unmixed(log_p, mass))
                 filled.append(new)
-            if len(log_probs) == 1:
-                return log_probs[0], filled
-            # Arithmetic mean of probabilities.
-            mean = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
-            return mean, filled
+            log_p = log_probs[0]
+            if len(log_probs) > 1:  # arithmetic mean of probabilities
+                log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
+            if setting.tempered:
+                log_p = with_temperature(log_p, data.temperature)
+            return log_p, filled
 
         caches = [m.start_cache(hypotheses, length) for m in members]
+        ids = {"bos": bos, "eos": eos, "pad": pad}
+        if setting.cut is not None:
+            return sample(
+                step, caches, rows.limits, rows.sentences, data.seed,
+                samples=setting.beam, length=length, cut=setting.cut, **ids,
+            )  # fmt: skip
         return beam_search(
-            step, caches, rows.limits, beam=beam, length=length, penalty=penalty, bos=bos, eos=eos,
-            pad=pad,
+            step, caches, rows.limits, beam=setting.beam, length=length, penalty=setting.penalty,
+            stopping=setting.stopping, prefix=rows.prefix,
+            shortest=rows.shortest if setting.shortest else None, **ids,
         )  # fmt: skip
 
     return DataParallel().rows(search)
@@ -88,7 +133,11 @@ class Translator:
       models: shapes of the members.
       params: parameters of each.
       subwords: shared by all.
-      decoding: beam, length penalty, longest output.
+      decoding: strategy, distribution, longest output.
+      masses: of each member the share of its prior to take off (`mixture.py`); None for none.
+
+    Raises:
+      UserError: settings that do not go together.
     """
 
     def __init__(
@@ -97,10 +146,20 @@ class Translator:
         params: Sequence[dict[str, np.ndarray]],
         subwords: Subwords,
         decoding: DecodingConfig,
+        masses: Sequence[np.ndarray | None] | None = None,
     ):
-        self.models, self.params = tuple(models), list(params)
-        self.subwords, self.decoding = subwords, decoding
-        self._rows = DataParallel().whole_rows(decoding.batch_sentences)
+        self.models, self.subwords, self.decoding = tuple(models), subwords, decoding
+        self._data = _Data(
+            list(params),
+            list(masses or [None] * len(self.models)),
+            np.float32(decoding.temperature),
+            np.uint32(decoding.seed),
+        )
+        # Draws come in large numbers: fewer sentences at a time keep the memory of 8 hypotheses.
+        sentences = decoding.batch_sentences
+        if decoding.strategy == "mbr":
+            sentences = max(1, min(sentences, 8 * sentences // decoding.samples))
+        self._rows = DataParallel().whole_rows(sentences)
 
     @classmethod
     def load(
@@ -127,25 +186,51 @@ class Translator:
                     " an ensemble needs the same"
                 )
         models, params = [r.config.model for r in runs], [r.params for r in runs]
-        return cls(models, params, first.subwords, decoding or first.config.decoding)
+        decoding = decoding or first.config.decoding
+        size, pad = first.subwords.target_size, first.subwords.pad
+        masses = [mass_of(decoding, r.config.loss, size, pad, r.prior) for r in runs]
+        return cls(models, params, first.subwords, decoding, masses)
 
     def translate(
-        self, sentences: Sequence[str], *, n_best: int = 1, progress: bool = False
+        self,
+        sentences: Sequence[str],
+        *,
+        n_best: int = 1,
+        prefix: str = "",
+        first: int = 0,
+        progress: bool = False,
     ) -> list[Translation]:
-        """One translation per sentence, in order; an empty sentence gives an empty translation."""
+        """One translation per sentence, in order; an empty sentence gives an empty translation.
+
+        Args:
+          sentences: source text.
+          n_best: how many of each; they are in `Translation.n_best`.
+          prefix: words that every translation begins with (beam search).
+          first: number of the first sentence in the text; draws depend on it.
+          progress: show a bar on a terminal.
+
+        Raises:
+          UserError: more n-best than hypotheses or samples; a prefix that does not fit.
+        """
         return self.translate_ids(
-            self.subwords.encode_source(sentences), n_best=n_best, progress=progress
+            self.subwords.encode_source(sentences),
+            n_best=n_best,
+            prefix=self.subwords.encode_target([prefix])[0][:-1] if prefix else (),
+            first=first,
+            progress=progress,
         )
 
     def translate_ids(
-        self, source_ids: Sequence[Sequence[int]], *, n_best: int = 1, progress: bool = False
+        self,
+        source_ids: Sequence[Sequence[int]],
+        *,
+        n_best: int = 1,
+        prefix: Sequence[int] = (),
+        first: int = 0,
+        progress: bool = False,
     ) -> list[Translation]:
         """As `translate`, for sentences that are subword ids with end-of-sentence."""
-        if n_best > self.decoding.beam:
-            raise UserError(
-                f"--n-best {n_best} needs decoding.beam of at least {n_best},"
-                f" not {self.decoding.beam}"
-            )
+        self._refuse(n_best, prefix)
         empty = Translation("", 0.0, 0.0, ())
         results = [empty] * len(source_ids)
         wanted = [i for i, ids in enumerate(source_ids) if len(ids) > 1]
@@ -155,11 +240,29 @@ class Translator:
         bar.update(len(source_ids) - len(wanted))
         for chosen, (source_length,) in in_batches(lengths, self._rows):
             batch = [source_ids[wanted[j]] for j in chosen]
-            for j, found in zip(chosen, self._search(batch, source_length, n_best), strict=True):
-                results[wanted[j]] = found
+            numbers = [first + wanted[j] for j in chosen]
+            found = self._search(batch, numbers, source_length, n_best, prefix)
+            for j, one in zip(chosen, found, strict=True):
+                results[wanted[j]] = one
             bar.update(len(chosen))
         bar.close()
         return results
+
+    def _refuse(self, n_best: int, prefix: Sequence[int]) -> None:
+        d = self.decoding
+        hypotheses = {"beam": d.beam, "mbr": d.samples}.get(d.strategy)
+        if hypotheses is not None and n_best > hypotheses:
+            setting = {"beam": "beam", "mbr": "samples"}[d.strategy]
+            raise UserError(
+                f"--n-best {n_best} needs decoding.{setting} of at least {n_best}, not {hypotheses}"
+            )
+        if prefix and d.strategy != "beam":
+            raise UserError(f"a prefix is for beam search, not decoding.strategy={d.strategy}")
+        if len(prefix) >= self._limit(1):
+            raise UserError(
+                f"a prefix of {len(prefix)} tokens leaves no room in the shortest output limit of "
+                f"{self._limit(1)}; raise decoding.max_length_extra"
+            )
 
     def _refuse_too_long(self, lengths: Sequence[int]) -> None:
         longest = max(lengths, default=0)
@@ -178,37 +281,78 @@ class Translator:
                 limit = min(limit, model.max_positions)
         return limit
 
+    def _shortest(self, source_length: int) -> int:
+        """Fewest tokens of an output, the end included."""
+        d = self.decoding
+        return int(d.min_length_ratio * (source_length - 1)) + d.min_length + 1
+
     def _search(
-        self, batch: Sequence[Sequence[int]], source_length: int, n_best: int
+        self,
+        batch: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        source_length: int,
+        n_best: int,
+        prefix: Sequence[int],
     ) -> Iterable[Translation]:
         d, s = self.decoding, self.subwords
+        draws = {"beam": 0, "sample": n_best, "mbr": d.samples}[d.strategy]
+        setting = _Setting(
+            draws or d.beam,
+            LengthPenalty(d.length_penalty, d.length_alpha, d.length_excludes_eos),
+            d.stopping,
+            Cut(d.top_k, d.top_p, d.epsilon_cut) if draws else None,
+            d.temperature != 1,
+            bool(d.min_length or d.min_length_ratio),
+        )
         program = _program(
             self.models,
             (s.source_size, s.target_size),
             (s.bos, s.eos, s.pad),
-            d.beam,
-            LengthPenalty(d.length_penalty, d.length_alpha, d.length_excludes_eos),
+            setting,
             self._limit(source_length),
         )
         source, lengths = pad_rows(batch, self._rows, source_length, s.pad)
         # Rows that fill up the batch end at once.
         limits = np.array([self._limit(int(n)) if n else 1 for n in lengths], np.int32)
-        found = program(self.params, _Rows(source, lengths, limits))
+        shortest = np.array([self._shortest(int(n)) if n else 1 for n in lengths], np.int32)
+        # Eight at a time: prefixes of other lengths are the same program.
+        width = -(-len(prefix) // 8) * 8
+        begun = np.full((self._rows, width), s.pad, np.int32)
+        begun[: len(batch), : len(prefix)] = prefix
+        of_rows = np.zeros(self._rows, np.uint32)
+        of_rows[: len(batch)] = numbers
+        rows = _Rows(source, lengths, limits, shortest, begun, of_rows)
+        found = program(self._data, rows)
         for row in range(len(batch)):
             yield self._translation(found, row, n_best)
 
     def _translation(self, found: Hypotheses, row: int, n_best: int) -> Translation:
-        ids = [
-            found.tokens[row, k, : found.lengths[row, k]].tolist()
-            for k in range(n_best)
-            if k == 0 or np.isfinite(found.scores[row, k])
-        ]
+        one = jax.tree.map(lambda x: x[row], found)
+        # Fewer than asked for may have been found; the first always is.
+        count = max(1, int(np.isfinite(one.scores).sum()))
+        count = count if self.decoding.strategy == "mbr" else min(count, n_best)
+        ids = [one.tokens[k, : one.lengths[k]].tolist() for k in range(count)]
+        texts = self.subwords.decode(ids)
+        scores, order = [float(x) for x in one.scores], list(range(count))
+        if self.decoding.strategy == "mbr":
+            expected = MinimumBayesRisk(self.decoding.utility).choose(texts).expected
+            scores = [float(x) for x in expected]
+            order = _distinct(texts, np.argsort(-expected, kind="stable").tolist())[:n_best]
         all_of_them = tuple(
             Translation(
-                text, float(found.scores[row, k]), float(found.log_probs[row, k]), tuple(tokens)
+                texts[k],
+                scores[k],
+                float(one.log_probs[k]),
+                tuple(ids[k]),
+                tuple(np.diff(one.paths[k, : one.lengths[k]], prepend=0).tolist()),
             )
-            for k, (text, tokens) in enumerate(zip(self.subwords.decode(ids), ids, strict=True))
+            for k in order
         )
         if n_best == 1:
             return all_of_them[0]
         return dataclasses.replace(all_of_them[0], n_best=all_of_them)
+
+
+def _distinct(texts: Sequence[str], order: Sequence[int]) -> list[int]:
+    """The order with each text once, where it comes first."""
+    return list({texts[k]: k for k in reversed(order)}.values())[::-1]

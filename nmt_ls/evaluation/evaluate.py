@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,44 @@ from tabulate import tabulate
 
 from nmt_ls.config import Config, CorpusConfig
 from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
-from nmt_ls.decoding.scoring import score_tokens
+from nmt_ls.decoding.scoring import score_adjusted, score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.breakdown import by_length, by_word_frequency
+from nmt_ls.evaluation.fitting import Fitted, fit_run
+from nmt_ls.evaluation.inference_calibration import (
+    inference_calibration,
+    inference_labels,
+    words_of_pieces,
+)
 from nmt_ls.evaluation.likelihood import likelihood
-from nmt_ls.evaluation.translation import translation_metrics
+from nmt_ls.evaluation.risk_coverage import risk_coverage
+from nmt_ls.evaluation.translation import (
+    scores_from_statistics,
+    sentence_statistics,
+    translation_metrics,
+)
 from nmt_ls.training.runs import LoadedRun, write_beside
 
 
 def evaluate(
-    run: LoadedRun, data: EvaluationSet, *, progress: bool = False
+    run: LoadedRun,
+    data: EvaluationSet,
+    *,
+    fitted: tuple[Fitted, np.ndarray] | None = None,
+    frequencies: Mapping[str, int] | None = None,
+    progress: bool = False,
 ) -> tuple[dict[str, Any], list[Translation]]:
-    """(what results.json says of a test set, the translations of its sources)."""
+    """(what results.json says of a test set, the translations of its sources).
+
+    Args:
+      run: the model.
+      data: the test set.
+      fitted: from `fitted_on_validation`; adds likelihood and calibration under each adjustment.
+      frequencies: how often each target word occurs in the training text (`word_counts`); adds
+        quality by word frequency.
+      progress: show a bar on a terminal.
+    """
     decoding = run.config.decoding
     statistics = score_tokens(
         run.config.model,
@@ -47,7 +73,70 @@ def evaluate(
         "label_smoothing": run.config.loss.label_smoothing,
         "fingerprint": data.fingerprint,
     }
+    results["by_source_length"] = by_length(found, data.references, data.sources)
+    if frequencies is not None:
+        results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
+    results |= _selective(translations, found, data)
+    inference = _inference_calibration(run, translations, data)
+    if inference is not None:
+        results["inference_calibration"] = inference
+    if fitted is not None:
+        results["adjusted"] = _adjusted(run, data, *fitted)
     return results, translations
+
+
+def _selective(
+    translations: list[Translation], texts: list[str], data: EvaluationSet
+) -> dict[str, Any]:
+    """Risk and coverage of sentences: is the model surer of its better translations?
+
+    Confidence is log p per token, risk 1 − sentence-level chrF/100.
+    """
+    (counts,) = sentence_statistics([texts], data.references, "chrf")
+    risk = 1 - scores_from_statistics(counts, "chrf") / 100
+    confidence = np.array([t.log_prob / max(len(t.tokens), 1) for t in translations])
+    return {"risk_coverage": risk_coverage(confidence, risk)}
+
+
+def _inference_calibration(
+    run: LoadedRun, translations: list[Translation], data: EvaluationSet
+) -> dict[str, Any] | None:
+    """Calibration of the words that search chose; None for pretokenized text."""
+    if run.subwords.pretokenized:
+        return None
+    log_probs, labels = [], []
+    for translation, references in zip(translations, data.references, strict=True):
+        pieces = run.subwords.target_pieces(translation.tokens)
+        words, of_words = words_of_pieces(pieces, translation.token_log_probs)
+        log_probs.append(of_words)
+        labels.append(inference_labels(words, references[0].split()))
+    return inference_calibration(log_probs, labels)
+
+
+def fitted_on_validation(run: LoadedRun) -> tuple[Fitted, np.ndarray] | None:
+    """Temperature and un-mixing that suit a run's validation text best, and the prior un-mixed.
+
+    None without validation text, or where `evaluation.fit` says no.
+    """
+    corpus = run.config.data.validation
+    if corpus is None or not run.config.evaluation.fit:
+        return None
+    return fit_run(run, load_evaluation_set("validation", corpus, run.config, run.subwords))
+
+
+def _adjusted(
+    run: LoadedRun, data: EvaluationSet, fitted: Fitted, prior: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    kept = ("nll_per_token", "perplexity", "nll_per_character", "entropy", "ece", "gap", "accuracy")
+    found: dict[str, dict[str, Any]] = {}
+    for name, adjustment in fitted._asdict().items():
+        statistics = score_adjusted(
+            run.config.model, run.subwords, run.params, data.source_ids, data.target_ids,
+            prior, adjustment, batch_sentences=run.config.decoding.batch_sentences,
+        )  # fmt: skip
+        measured = likelihood(statistics, data, run.subwords.unk)
+        found[name] = {**adjustment._asdict(), **{key: measured[key] for key in kept}}
+    return found
 
 
 def test_sets(
@@ -122,7 +211,23 @@ def results_table(found: dict[str, dict[str, Any]]) -> str:
     ]
     signatures = dict.fromkeys(r["bleu_signature"] for r in found.values())
     table = tabulate(rows, ["test set", *columns], disable_numparse=True)
-    return f"{table}\nsacreBLEU: {'; '.join(signatures)}"
+    return f"{table}\nsacreBLEU: {'; '.join(signatures)}{_adjusted_table(found)}"
+
+
+def _adjusted_table(found: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, results in found.items():
+        adjusted = results.get("adjusted")
+        for kind, r in ({"raw": results, **adjusted} if adjusted else {}).items():
+            settings = [r.get("temperature", 1.0), r.get("delta", 0.0)]
+            figures = [r["perplexity"], r["nll_per_token"], r["ece"], r["gap"]]
+            shown = ["–" if x is None else f"{x:.4f}" for x in figures]
+            rows.append([name, kind, *(f"{x:.3f}" for x in settings), *shown])
+    if not rows:
+        return ""
+    headers = ["test set", "distribution", "temperature", "δ", "perplexity", "nll_per_token"]
+    table = tabulate(rows, [*headers, "ece", "gap"], disable_numparse=True)
+    return f"\n\nFitted on the validation set:\n{table}"
 
 
 def make_validator(

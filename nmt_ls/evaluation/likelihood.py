@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nmt_ls.data.prepare import EvaluationSet
-from nmt_ls.evaluation.calibration import calibration
+from nmt_ls.evaluation.calibration import calibration, calibration_intervals
 from nmt_ls.losses import TokenStatistics
 
 
@@ -23,8 +23,9 @@ def likelihood(
 
     Returns:
       `nll_per_token` (nats), `perplexity` (its exponential), `nll_per_character` (Σ nll over the
-      Unicode code points of the raw references; None where an `<unk>` was met, since it hides
-      characters), `nll_total`, `tokens`, `entropy` (mean, nats) and what `calibration` measures.
+      Unicode code points of the raw references) and `nll_per_word` (over their white-space words;
+      both None where an `<unk>` was met, since it hides characters), `nll_total`, `tokens`,
+      `entropy` (mean, nats), what `calibration` measures and its intervals over sentences.
     """
 
     def all_of(name: str) -> np.ndarray:
@@ -34,6 +35,8 @@ def likelihood(
     nll = all_of("nll")
     total, tokens = float(nll.sum()), len(nll)
     characters = sum(len(references[0]) for references in data.references)
+    words = sum(len(references[0].split()) for references in data.references)
+    sentence = np.repeat(np.arange(len(statistics)), [len(s.nll) for s in statistics])
     met_unknown = any((ids == unknown).any() for ids in data.target_ids)
     mean = total / tokens if tokens else math.nan
     return {
@@ -43,5 +46,7 @@ def likelihood(
         "nll_total": total,
         "tokens": tokens,
         "entropy": float(all_of("entropy").mean()) if tokens else math.nan,
+        "nll_per_word": None if met_unknown or not words else total / words,
         **calibration(all_of("confidence"), all_of("correct")),
+        **calibration_intervals(all_of("confidence"), all_of("correct"), sentence),
     }

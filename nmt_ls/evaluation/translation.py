@@ -1,4 +1,4 @@
-"""Translation quality by sacreBLEU: BLEU, chrF2 and TER with signatures, and the counts they use.
+"""Translation quality by sacreBLEU: BLEU, chrF2, chrF2++, TER with signatures; the counts they use.
 
 Hypotheses are detokenised text; references are the raw lines of the test set, never changed here.
 """
@@ -37,9 +37,14 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
     ]
 
 
-def _checked_streams(
+def checked_streams(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> list[list[Any]]:
+    """`reference_streams` of as many sentences as there are hypotheses.
+
+    Raises:
+      ValueError: no sentences, unequal numbers, or a sentence without reference.
+    """
     # sacreBLEU zips the two and would silently score the shorter length.
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses but {len(references)} sentences")
@@ -49,35 +54,45 @@ def _checked_streams(
 
 
 def translation_metrics(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    lowercase_tokenized: bool = False,
 ) -> dict[str, float | str]:
     """Corpus scores with sacreBLEU's defaults (Post 2018): cased, 13a tokenisation, chrF2, TER.
+
+    chrF2++ (Popović 2017) is chrF2 with word uni- and bigrams beside the characters.
 
     Args:
       hypotheses: N translations, detokenised.
       references: for each of the N sentences its raw references (one or more, see
         `reference_streams`).
+      lowercase_tokenized: also give `bleu_lowercase_tokenized`, what many older papers report:
+        lower-cased BLEU over the words between white space. Both sides are taken as they stand,
+        so it is comparable only if the caller gives both as the same tokeniser left them; on
+        detokenised text "Haus." is one word. The other scores are of the same lines.
 
     Returns:
-      `bleu`, `chrf`, `ter` in percent (TER: lower is better), each with its `…_signature`;
+      `bleu`, `chrf`, `chrf_plus_plus`, `ter` and, if asked for, `bleu_lowercase_tokenized`, in
+      percent (TER: lower is better), each with its `…_signature`;
       `length_ratio`: tokens of the hypotheses over tokens of the closest references, as BLEU
       counts them; `empty_outputs`: share of hypotheses that are empty or white space.
 
     Raises:
       ValueError: no sentences, unequal numbers, or a sentence without reference.
     """
-    streams = _checked_streams(hypotheses, references)
+    streams = checked_streams(hypotheses, references)
     hypotheses = list(hypotheses)
-    bleu, chrf, ter = BLEU(), CHRF(), TER()
-    bleu_score = bleu.corpus_score(hypotheses, streams)
+    scorers = {"bleu": BLEU(), "chrf": CHRF(), "chrf_plus_plus": CHRF(word_order=2), "ter": TER()}
+    if lowercase_tokenized:
+        # force: that the text is tokenised is the point here, not a mistake to warn of.
+        scorers["bleu_lowercase_tokenized"] = BLEU(lowercase=True, tokenize="none", force=True)
+    scores = {name: scorer.corpus_score(hypotheses, streams) for name, scorer in scorers.items()}
     return {
-        "bleu": bleu_score.score,
-        "chrf": chrf.corpus_score(hypotheses, streams).score,
-        "ter": ter.corpus_score(hypotheses, streams).score,
-        "bleu_signature": str(bleu.get_signature()),
-        "chrf_signature": str(chrf.get_signature()),
-        "ter_signature": str(ter.get_signature()),
-        "length_ratio": float(bleu_score.ratio),
+        **{name: score.score for name, score in scores.items()},
+        # A scorer knows the number of references, which is part of its signature, only now.
+        **{f"{name}_signature": str(scorer.get_signature()) for name, scorer in scorers.items()},
+        "length_ratio": float(scores["bleu"].ratio),
         "empty_outputs": sum(not line.strip() for line in hypotheses) / len(hypotheses),
     }
 
@@ -101,7 +116,7 @@ def sentence_statistics(
     if not systems:
         return []
     # The counts have no public name in sacreBLEU; its own paired tests take them from here too.
-    scorer = _METRICS[metric](references=_checked_streams(systems[0], references))
+    scorer = _METRICS[metric](references=checked_streams(systems[0], references))
     scorer._force = True  # `translation_metrics` has warned of tokenised text already
     arrays = []
     for hypotheses in systems:

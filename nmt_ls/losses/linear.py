@@ -299,7 +299,7 @@ def _of_rows(hidden, factors, weights, rows: Rows, measured: Measured) -> Rows:
         labels=None,  # type: ignore[arg-type]  # integers have none
         on_target=summed_like(-times(factors, measured.gold), rows.on_target),
         share=summed_like(-times(factors, measured.spread), rows.share),
-        weights=None if weights is None else summed_like(weights, rows.weights),
+        weights=None if weights is None else summed_like(weights, rows.weights),  # type: ignore[arg-type]
     )
 
 

@@ -8,7 +8,13 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import differences
 from nmt_ls.data.prepare import prepare
 from nmt_ls.errors import UserError
-from nmt_ls.evaluation.evaluate import evaluate, make_validator, store_results, test_sets
+from nmt_ls.evaluation.evaluate import (
+    evaluate,
+    fitted_on_validation,
+    make_validator,
+    store_results,
+    test_sets,
+)
 from nmt_ls.parallel import is_main
 from nmt_ls.training.runs import LoadedRun, load_run
 from nmt_ls.training.trainer import fit
@@ -62,8 +68,9 @@ def _start_of(config: Config) -> LoadedRun | None:
 def evaluate_run(run_dir: Path) -> None:
     """Evaluate a finished run on all test sets of its configuration and store the results."""
     run = load_run(run_dir)
+    fitted = fitted_on_validation(run)
     for data in test_sets(run):
-        results, translations = evaluate(run, data)
+        results, translations = evaluate(run, data, fitted=fitted)
         if is_main():
             store_results(run_dir, results, data, translations)
 

@@ -23,7 +23,15 @@ from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.progress import Progress
 
 # What a continued run may change: nothing here decides a parameter's value at a given step.
-_FREE_SECTIONS = ("decoding", "sweep", "name", "data.tests", "data.validation", "data.root")
+_FREE_SECTIONS = (
+    "decoding",
+    "evaluation",
+    "sweep",
+    "name",
+    "data.tests",
+    "data.validation",
+    "data.root",
+)
 _FREE_FIELDS = (
     "data.cache_dir",
     "data.num_proc",
@@ -141,6 +149,8 @@ class LoadedRun:
     params: dict[str, np.ndarray]
     checkpoint: str
     """Which parameters these are, for people: `average of 100, 200` or `300`."""
+    prior: np.ndarray | None = None
+    """`[V]`, who received ε, where that was not uniform."""
 
 
 def load_run(run_dir: Path, checkpoint: str = "") -> LoadedRun:
@@ -158,7 +168,29 @@ def load_run(run_dir: Path, checkpoint: str = "") -> LoadedRun:
         raise UserError(f"{run_dir} is not a run directory: it has no config.yaml")
     config = load_resolved(run_dir / "config.yaml")
     params, name = load_params(run_dir, checkpoint)
-    return LoadedRun(run_dir, config, Subwords.load(run_dir), params, name)
+    subwords = Subwords.load(run_dir)
+    return LoadedRun(run_dir, config, subwords, params, name, _load_prior(run_dir, subwords))
+
+
+def save_prior(run_dir: Path, prior: np.ndarray) -> None:
+    """Keep who received ε: it comes from the training text, which a run does not hold."""
+    beside = run_dir / "prior.npy.tmp"
+    with beside.open("wb") as file:
+        np.save(file, prior, allow_pickle=False)
+    os.replace(beside, run_dir / "prior.npy")
+
+
+def _load_prior(run_dir: Path, subwords: Subwords) -> np.ndarray | None:
+    path = run_dir / "prior.npy"
+    if not path.exists():
+        return None
+    try:
+        prior = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if prior.shape != (subwords.target_size,):
+        raise UserError(f"{path} has shape {prior.shape}, the vocabulary {subwords.target_size}")
+    return prior
 
 
 def load_params(run_dir: Path, checkpoint: str = "") -> tuple[dict[str, np.ndarray], str]:

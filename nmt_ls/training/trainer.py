@@ -26,7 +26,7 @@ from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.objective import loss_data
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Interval, Progress, line_of
-from nmt_ls.training.runs import LoadedRun, average_run, open_run, regular_steps
+from nmt_ls.training.runs import LoadedRun, average_run, open_run, regular_steps, save_prior
 from nmt_ls.training.step import (
     StepSums,
     TrainState,
@@ -130,6 +130,8 @@ class _Trainer:
             self.progress = Progress(**host)
         self.state = self.parallel.replicate(self.state)
         needed = loss_data(config.loss, self.batches.target.counts(sizes[1]), subwords.pad)
+        if needed.prior is not None and is_main():
+            save_prior(run_dir, np.asarray(needed.prior))
         if teacher is not None:
             needed = needed._replace(teacher=jax.tree.map(jax.numpy.asarray, teacher.params))
         self.loss_data = self.parallel.replicate(needed)
