@@ -291,3 +291,55 @@ def test_as_a_program_reading_standard_input(run_dir):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split("\n")) == 3
     assert done.stdout.split("\n")[1] == ""
+
+
+def test_strategies_and_distributions(run_dir, tmp_path):
+    (tmp_path / "in.txt").write_text("w01 w02\n\nw03 w04\n")
+    out = tmp_path / "out.jsonl"
+    call = ["translate", str(run_dir), "--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    found = {}
+    for options in (
+        ("--strategy", "sample", "--temperature", "0.9", "--set", "decoding.top_p=0.9"),
+        ("--strategy", "mbr", "--set", "decoding.samples=4"),
+        ("--unmix", "exact"),
+        ("--prefix", "w05"),
+    ):
+        assert main([*call, "--format", "jsonl", *options]) == 0
+        records = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [r["source"] for r in records] == ["w01 w02", "", "w03 w04"]
+        assert records[0]["log_prob"] == pytest.approx(sum(records[0]["token_log_probs"]), 1e-4)
+        found[options[1]] = records
+    assert found["w05"][0]["translation"].startswith("w05")
+    assert main([*call, "--format", "jsonl", "--unmix", "0.05"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--unmix", "much"], "--unmix much"),
+        (["--set", "model.width=32"], "only decoding and evaluation"),
+        (["--set", "decoding.top_k=3"], "decoding.top_k=3 has no effect"),
+        (["--strategy", "sample", "--prefix", "w01"], "a prefix is for beam search"),
+        (["--temperature", "0"], "decoding.temperature"),
+    ],
+)
+def test_decoding_settings_that_do_not_go_together(run_dir, options, words, capsys, tmp_path):
+    (tmp_path / "in.txt").write_text("w01 w02\n")
+    call = ["translate", run_dir, "--input", tmp_path / "in.txt"]
+    assert words in refused([*call, *options], capsys)
+
+
+def test_evaluate_fits_on_validation_and_breaks_down(run_dir, folder, capsys):
+    call = ["evaluate", str(run_dir), "--frequencies", str(folder / "train.de")]
+    assert main(call) == 0
+    assert "Fitted on the validation set" in capsys.readouterr().out
+    found = json.loads((run_dir / "results.json").read_text())["valid"]
+    # The validation set is the test set here: no adjustment can be worse than none.
+    for adjusted in found["adjusted"].values():
+        assert adjusted["nll_per_token"] <= found["nll_per_token"] + 1e-6
+    assert sum(b["sentences"] for b in found["by_source_length"]) == found["sentences"]
+    assert found["by_word_frequency"]
+    assert 0 <= found["risk_coverage"]["aurc"] <= 1
+    assert found["ece_ci95"][0] <= found["ece_ci95"][1]
+    assert main([*call[:2], "--set", "evaluation.fit=false"]) == 0
+    assert "Fitted" not in capsys.readouterr().out
