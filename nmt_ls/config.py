@@ -323,7 +323,12 @@ class EvaluationConfig:
 
     fit: bool = True
     """Also the likelihood and calibration after temperature, un-mixing of the smoothing prior and
-    both, fitted on data.validation: some fifteen passes over it."""
+    both, fitted on data.validation: four passes over it."""
+    empty: bool = True
+    """Also how often the empty translation is more probable than what search found."""
+    beams: tuple[Annotated[int, Field(ge=1, le=200)], ...] = ()
+    """Also BLEU and length ratio of these beam sizes without a length penalty, such as 1, 5, 100:
+    they show the bias of search towards short outputs."""
 
 
 @dataclass(frozen=True, config=_STRICT)

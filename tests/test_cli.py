@@ -340,6 +340,11 @@ def test_evaluate_fits_on_validation_and_breaks_down(run_dir, folder, capsys):
     assert sum(b["sentences"] for b in found["by_source_length"]) == found["sentences"]
     assert found["by_word_frequency"]
     assert 0 <= found["risk_coverage"]["aurc"] <= 1
+    assert 0 <= found["empty_better"] <= 1
     assert found["ece_ci95"][0] <= found["ece_ci95"][1]
-    assert main([*call[:2], "--set", "evaluation.fit=false"]) == 0
+    options = ["--set", "evaluation.fit=false", "--set", "evaluation.beams=[1, 8]"]
+    assert main([*call[:2], *options]) == 0
     assert "Fitted" not in capsys.readouterr().out
+    curve = json.loads((run_dir / "results.json").read_text())["valid"]["beam_curve"]
+    assert [point["beam"] for point in curve] == [1, 8]
+    assert curve[1]["mean_log_prob"] >= curve[0]["mean_log_prob"] - 1e-5

@@ -24,6 +24,7 @@ from nmt_ls.evaluation.inference_calibration import (
 )
 from nmt_ls.evaluation.likelihood import likelihood
 from nmt_ls.evaluation.risk_coverage import risk_coverage
+from nmt_ls.evaluation.search_health import beam_curve, empty_translations
 from nmt_ls.evaluation.translation import (
     scores_from_statistics,
     sentence_statistics,
@@ -76,6 +77,10 @@ def evaluate(
     results["by_source_length"] = by_length(found, data.references, data.sources)
     if frequencies is not None:
         results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
+    if run.config.evaluation.empty:
+        results |= empty_translations(run, data, translations)
+    if run.config.evaluation.beams:
+        results["beam_curve"] = beam_curve(run, data, run.config.evaluation.beams)
     results |= _selective(translations, found, data)
     inference = _inference_calibration(run, translations, data)
     if inference is not None:
