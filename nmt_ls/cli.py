@@ -61,6 +61,10 @@ def _parser() -> _Parser:
     sweep.add_argument("--run-dir", type=Path, required=True, help="where the sweep lives")
     sweep.add_argument("--smoothing", type=float, nargs="+", help="values of ε; sweep.smoothing")
     sweep.add_argument("--seeds", type=int, help="runs per ε; default: sweep.seeds")
+    sweep.add_argument("--only", default="", metavar="RUN", help="this run alone, and no report")
+    sweep.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time on a CPU, each on its share of cores"
+    )
 
     evaluate = verb("evaluate", "measure a run on test sets", _evaluate, _PENALTIES)
     evaluate.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
@@ -212,7 +216,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from nmt_ls.study.sweep import sweep
+    from nmt_ls.study.sweep import plan, sweep
 
     config = _load_config(arguments)
     for value in arguments.smoothing or ():
@@ -220,7 +224,29 @@ def _sweep(arguments: argparse.Namespace) -> None:
             raise UserError(f"--smoothing {value} is outside [0, 1]")
     if arguments.seeds is not None and arguments.seeds < 1:
         raise UserError(f"--seeds {arguments.seeds}: at least 1")
-    print(sweep(config, arguments.run_dir, arguments.smoothing, arguments.seeds))
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: at least 1")
+    given = (config, arguments.run_dir, arguments.smoothing, arguments.seeds)
+    if arguments.jobs > 1 and not arguments.only:
+        _sweep_in_jobs(arguments, [run["run"] for run in plan(*given)])
+    table = sweep(*given, arguments.only)
+    if table:
+        print(table)
+
+
+def _sweep_in_jobs(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Train and evaluate a sweep's runs in processes of their own."""
+    from nmt_ls.study.jobs import run_jobs
+
+    command = [sys.executable, "-m", "nmt_ls.cli", "sweep", str(arguments.config)]
+    command += ["--run-dir", str(arguments.run_dir)]
+    for override in arguments.set:
+        command += ["--set", override]
+    if arguments.smoothing:
+        command += ["--smoothing", *map(str, arguments.smoothing)]
+    if arguments.seeds is not None:
+        command += ["--seeds", str(arguments.seeds)]
+    run_jobs(names, lambda name: [*command, "--only", name], arguments.jobs)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -374,9 +400,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception) -> int:
+    from nmt_ls.study.jobs import JobFailed
     from nmt_ls.training.interruption import Interrupted
     from nmt_ls.training.trainer import Diverged
 
+    if isinstance(error, JobFailed):  # it has said why
+        return error.status if error.status > 0 else 128 - error.status
     if isinstance(error, Interrupted):
         print(f"nmt-ls: {error}", file=sys.stderr)
         return 128 + error.signal_number

@@ -348,3 +348,27 @@ def test_evaluate_fits_on_validation_and_breaks_down(run_dir, folder, capsys):
     curve = json.loads((run_dir / "results.json").read_text())["valid"]["beam_curve"]
     assert [point["beam"] for point in curve] == [1, 8]
     assert curve[1]["mean_log_prob"] >= curve[0]["mean_log_prob"] - 1e-5
+
+
+def test_a_sweep_in_several_processes(folder, tmp_path, capfd):
+    sweep = tmp_path / "sweep"
+    call = ["sweep", str(folder / "config.yaml"), "--run-dir", str(sweep), "--jobs", "2"]
+    call += ["--set", "training.max_steps=2", "--set", "evaluation.fit=false"]
+    assert main(call) == 0
+    out, err = capfd.readouterr()
+    assert re.search(r"^0\.1 ", out, re.MULTILINE)
+    assert "[smoothing_0.1_seed_1] run 2 of 2" in err
+    written = {p.name for p in sweep.glob("smoothing_*")}
+    assert written == {"smoothing_0.0_seed_1", "smoothing_0.1_seed_1"}
+    # One that fails says why, once, and its status is the sweep's.
+    wrong = [*call[:4], "--jobs", "2", "--set", "model.width=32"]
+    assert main(wrong) == 2
+    assert "belongs to another configuration" in capfd.readouterr().err
+
+
+def test_one_run_of_a_sweep(sweep_dir, folder, capsys):
+    call = ["sweep", folder / "config.yaml", "--run-dir", sweep_dir]
+    assert main([*map(str, call), "--only", "smoothing_0.0_seed_1"]) == 0
+    assert capsys.readouterr().out == ""
+    assert "--only x: the plan has smoothing_0.0_seed_1" in refused([*call, "--only", "x"], capsys)
+    assert "--jobs 0" in refused([*call, "--jobs", "0"], capsys)

@@ -63,21 +63,35 @@ def sweep(
     sweep_dir: Path,
     smoothing: list[float] | None = None,
     seeds: int | None = None,
+    only: str = "",
 ) -> str:
     """Train and evaluate every (ε, seed) that is missing; write the report; returns the tables.
 
     Every ε gets the same treatment: the configuration's number of steps, its checkpoint rule and
     its decoding. Finished runs are not touched again.
+
+    Args:
+      config: of all runs.
+      sweep_dir: where they live.
+      smoothing, seeds: values of ε and runs of each; None: the configuration's.
+      only: do this run alone, and no report.
+
+    Raises:
+      UserError: no run of that name; what `plan`, training and evaluation raise.
     """
     runs = plan(config, sweep_dir, smoothing, seeds)
+    if only and only not in [run["run"] for run in runs]:
+        raise UserError(f"--only {only}: the plan has {', '.join(run['run'] for run in runs)}")
     for number, run in enumerate(runs, 1):
+        if only not in ("", run["run"]):
+            continue
         run_dir = sweep_dir / run["run"]
         one = with_smoothing(config, run["label_smoothing"], run["seed"])
         log.info("run %d of %d: %s", number, len(runs), run["run"])
         train_run(one, run_dir)
         if not _is_evaluated(run_dir, one):
             evaluate_run(run_dir)
-    return report(sweep_dir) if is_main() else ""
+    return report(sweep_dir) if is_main() and not only else ""
 
 
 def _is_evaluated(run_dir: Path, config: Config) -> bool:
