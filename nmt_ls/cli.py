@@ -216,6 +216,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
+    from nmt_ls.study.runs import prepare_run
     from nmt_ls.study.sweep import plan, sweep
 
     config = _load_config(arguments)
@@ -228,7 +229,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
         raise UserError(f"--jobs {arguments.jobs}: at least 1")
     given = (config, arguments.run_dir, arguments.smoothing, arguments.seeds)
     if arguments.jobs > 1 and not arguments.only:
-        _sweep_in_jobs(arguments, [run["run"] for run in plan(*given)])
+        runs = [run["run"] for run in plan(*given)]
+        prepare_run(config)  # once, and not by each at the same time
+        _sweep_in_jobs(arguments, runs)
     table = sweep(*given, arguments.only)
     if table:
         print(table)

@@ -1,10 +1,8 @@
-"""Several runs of a sweep at a time, each in a process and on processors of its own.
+"""Several runs of a sweep at a time, each in a process with its share of the processors.
 
-Small models gain little from a second processor: two runs side by side take hardly longer than one
-after the other would alone.
+A small model gains little from a second processor; two runs side by side use both.
 """
 
-import contextlib
 import os
 import queue
 import signal
@@ -27,49 +25,40 @@ class JobFailed(Exception):
 def run_jobs(names: Sequence[str], command: Callable[[str], Sequence[str]], jobs: int) -> None:
     """Run `command(name)` for each name, `jobs` at a time; their lines go to stderr with the name.
 
-    Each process gets its share of this one's processors, where the system lets one choose. When
-    one fails, or a signal comes, the others are asked to stop, which lets them write a checkpoint.
+    Each process computes with its share of the processors. When one fails, or a signal comes, the
+    others are asked to stop, which lets them write a checkpoint.
 
     Raises:
       JobFailed: the first that failed.
       Interrupted: after SIGTERM.
     """
-    shares = _shares(jobs)
-    waiting, running = list(names), dict[str, tuple[subprocess.Popen, threading.Thread, int]]()
-    free = list(range(jobs))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    waiting, running = list(names), dict[str, tuple[subprocess.Popen, threading.Thread]]()
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or running:
-            while waiting and free:
-                name, slot = waiting.pop(0), free.pop(0)
-                process = _start(command(name), shares[slot])
+            while waiting and len(running) < jobs:
+                name = waiting.pop(0)
+                process = _start(command(name), threads)
                 reader = threading.Thread(target=_relay, args=(name, process, ended), daemon=True)
                 reader.start()
-                running[name] = (process, reader, slot)
+                running[name] = (process, reader)
             name = ended.get()
-            process, _, slot = running.pop(name)
-            free.append(slot)
+            process, _ = running.pop(name)
             if process.returncode:
                 raise JobFailed(name, process.returncode)
     finally:
-        for process, _, _ in running.values():
+        for process, _ in running.values():
             process.terminate()
-        for process, reader, _ in running.values():
+        for process, reader in running.values():
             process.wait()
             reader.join()
         signal.signal(signal.SIGTERM, before)
 
 
-def _shares(jobs: int) -> list[set[int]]:
-    if not hasattr(os, "sched_getaffinity"):
-        return [set()] * jobs
-    cores = sorted(os.sched_getaffinity(0))
-    return [set(cores[i::jobs]) or set(cores) for i in range(jobs)]
-
-
-def _start(command: Sequence[str], share: set[int]) -> subprocess.Popen:
-    process = subprocess.Popen(
+def _start(command: Sequence[str], threads: int) -> subprocess.Popen:
+    return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -77,11 +66,10 @@ def _start(command: Sequence[str], share: set[int]) -> subprocess.Popen:
         text=True,
         encoding="utf-8",
         errors="replace",
+        # XLA takes the number of its CPU threads from here. Which processor they run on is left
+        # to the system, so that none idles while there is work.
+        env={**os.environ, "NPROC": str(threads)},
     )
-    if share:  # long before it starts the threads that inherit it
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(process.pid, share)
-    return process
 
 
 def _relay(name: str, process: subprocess.Popen, ended: queue.SimpleQueue[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nmt_ls.config import Config
 from nmt_ls.config_files import differences
-from nmt_ls.data.prepare import prepare
+from nmt_ls.data.prepare import PreparedData, prepare
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import (
     evaluate,
@@ -22,16 +22,14 @@ from nmt_ls.training.trainer import fit
 log = logging.getLogger("nmt_ls")
 
 
+def prepare_run(config: Config) -> PreparedData:
+    """The data of a run, tokenised and cached."""
+    return _inputs_of(config)[0]
+
+
 def train_run(config: Config, run_dir: Path) -> int:
     """Train a run to its end, or continue it; returns its last step."""
-    start, teacher = _start_of(config), _teacher_of(config)
-    subwords_of = start or teacher
-    data = prepare(config, subwords=subwords_of.subwords if subwords_of else None, log=log.info)
-    if teacher is not None and teacher.subwords.fingerprint != data.subwords.fingerprint:
-        raise UserError(
-            f"loss.graduated_run: {teacher.run_dir} has other subwords than"
-            f" training.init_from={config.training.init_from}; both must share theirs"
-        )
+    data, start, teacher = _inputs_of(config)
     return fit(
         config,
         data,
@@ -40,6 +38,19 @@ def train_run(config: Config, run_dir: Path) -> int:
         initial_params=start.params if start else None,
         teacher=teacher,
     )
+
+
+def _inputs_of(config: Config) -> tuple[PreparedData, LoadedRun | None, LoadedRun | None]:
+    """(data, the run that a fine-tuning starts from, the run whose confidences graduate ε)."""
+    start, teacher = _start_of(config), _teacher_of(config)
+    subwords_of = start or teacher
+    data = prepare(config, subwords=subwords_of.subwords if subwords_of else None, log=log.info)
+    if teacher is not None and teacher.subwords.fingerprint != data.subwords.fingerprint:
+        raise UserError(
+            f"loss.graduated_run: {teacher.run_dir} has other subwords than"
+            f" training.init_from={config.training.init_from}; both must share theirs"
+        )
+    return data, start, teacher
 
 
 def _teacher_of(config: Config) -> LoadedRun | None:
