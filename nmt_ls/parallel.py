@@ -72,6 +72,8 @@ class DataParallel:
 
         Numpy arrays too are copied, never taken over: what comes back may be donated.
         """
+        if not jax.tree.leaves(tree):  # which pmap on several hosts cannot return
+            return tree
         copy = jax.pmap(
             lambda x, _: x, AXIS, in_axes=(None, 0), out_axes=None, devices=self._devices
         )
