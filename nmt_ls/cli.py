@@ -12,157 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from nmt_ls.cli_parser import make_parser
 from nmt_ls.errors import UserError
 
 log = logging.getLogger("nmt_ls")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """A wrong call, in two lines."""
-        raise UserError(f"{self.prog}: {message}\n`{self.prog} --help` lists the options")
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every option, and epilogs as they are written."""
-
-
-_PENALTIES = """length penalties (score = log p / penalty; n tokens, end-of-sentence counted):
-  none      1
-  average   n^alpha
-  gnmt      ((5+n)/6)^alpha"""
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="nmt-ls", description=__doc__.split("\n")[0], formatter_class=_Help)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-
-    def verb(name: str, about: str, run: Any, epilog: str = "") -> _Parser:
-        sub = verbs.add_parser(
-            name, help=about, description=about, formatter_class=_Help, epilog=epilog
-        )
-        sub.set_defaults(run=run)
-        return sub
-
-    settings = "settings: see docs/configuration.md, or `nmt-ls settings`"
-    train = verb("train", "train one model, or continue it exactly where it was", _train, settings)
-    _add_config(train)
-    train.add_argument("--run-dir", type=Path, required=True, help="where the run lives")
-    hosts = train.add_argument_group("several hosts (SLURM and cloud TPUs are detected)")
-    hosts.add_argument("--coordinator", help="host:port of the first host")
-    hosts.add_argument("--processes", type=int, help="how many hosts")
-    hosts.add_argument("--process", type=int, help="which of them this is, from 0")
-    hosts.add_argument("--distributed", action="store_true", help="join hosts that jax detects")
-
-    sweep = verb("sweep", "train, evaluate and compare several ε", _sweep, settings)
-    _add_config(sweep)
-    sweep.add_argument("--run-dir", type=Path, required=True, help="where the sweep lives")
-    sweep.add_argument("--smoothing", type=float, nargs="+", help="values of ε; sweep.smoothing")
-    sweep.add_argument("--seeds", type=int, help="runs per ε; default: sweep.seeds")
-    sweep.add_argument("--only", default="", metavar="RUN", help="this run alone, and no report")
-    sweep.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time on a CPU, each on its share of cores"
-    )
-
-    evaluate = verb("evaluate", "measure a run on test sets", _evaluate, _PENALTIES)
-    evaluate.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
-    evaluate.add_argument("--split", action="append", help="a test set of the run's; repeatable")
-    evaluate.add_argument("--source", type=Path, help="a source file of your own")
-    evaluate.add_argument("--reference", type=Path, action="append", help="repeatable")
-    evaluate.add_argument(
-        "--frequencies", type=Path, help="training targets: quality by word frequency as well"
-    )
-    evaluate.add_argument("--output", type=Path, help="also write the results as JSON")
-    _add_decoding(evaluate)
-
-    translate = verb("translate", "translate lines of text, in order", _translate, _PENALTIES)
-    translate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="several: an ensemble")
-    translate.add_argument("--input", type=Path, help="default: standard input")
-    translate.add_argument("--output", type=Path, help="default: standard output")
-    translate.add_argument("--format", choices=("text", "jsonl"), default="text", help="of output")
-    translate.add_argument("--n-best", type=int, default=1, help="translations per line")
-    translate.add_argument("--prefix", default="", help="words every translation begins with")
-    _add_decoding(translate)
-
-    score = verb("score", "log-probability of given translations", _score)
-    score.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
-    score.add_argument("--source", type=Path, required=True, help="source sentences")
-    score.add_argument("--target", type=Path, required=True, help="their translations")
-    score.add_argument("--output", type=Path, help="default: standard output")
-    _add_checkpoint(score)
-
-    report = verb("report", "rebuild a sweep's report from stored results", _report)
-    report.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's directory")
-
-    average = verb("average", "average the last checkpoints of a run", _average)
-    average.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
-    average.add_argument("--last", type=int, default=5, help="how many")
-
-    _add_benches(verb("bench", "measure this machine", _bench))
-
-    verb("settings", "list every setting of a configuration with its default", _settings)
-    return parser
-
-
-def _add_benches(bench: argparse.ArgumentParser) -> None:
-    kinds = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
-
-    def kind(name: str, text: str) -> argparse.ArgumentParser:
-        sub = kinds.add_parser(
-            name,
-            help=text,
-            description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        sub.add_argument("--output", type=Path, help="also write the results as JSON")
-        return sub
-
-    data = kind("data", "from the tokenised table to host batches")
-    data.add_argument("--pairs", type=int, default=200_000, help="sentence pairs")
-    loss = kind("loss", "the loss and its gradients, beside other ways to compute it")
-    loss.add_argument("--rows", type=int, default=2048, help="tokens, N")
-    loss.add_argument("--width", type=int, default=512, help="width of hidden states, D")
-    loss.add_argument("--vocab-size", type=int, default=32_000, help="classes, V")
-    loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type")
-    loss.add_argument("--repeats", type=int, default=7, help="rounds")
-    loss.add_argument("--long", action="store_true", help="also 65,536 rows with V = 256,000")
-
-
-def _add_config(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting"
-    )
-
-
-def _add_checkpoint(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--checkpoint", default="", help="best, last, average or a step; average if there is one"
-    )
-
-
-def _add_decoding(sub: argparse.ArgumentParser) -> None:
-    _add_checkpoint(sub)
-    sub.add_argument("--beam", type=int, help="1 is greedy search; default: the run's")
-    sub.add_argument("--length-penalty", choices=("none", "average", "gnmt"), help="the run's")
-    sub.add_argument("--length-alpha", type=float, help="its exponent; default: the run's")
-    sub.add_argument(
-        "--length-excludes-eos", action="store_true", default=None, help="n without the end"
-    )
-    sub.add_argument("--strategy", choices=("beam", "sample", "mbr"), help="default: the run's")
-    sub.add_argument("--temperature", type=float, help="p^(1/temperature); default: the run's")
-    sub.add_argument(
-        "--unmix", help="none, exact, or the share δ of the smoothing prior to take off"
-    )
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other decoding or evaluation setting; repeatable",
-    )
 
 
 def _load_config(arguments: argparse.Namespace) -> Any:
@@ -364,6 +219,19 @@ def _settings(_: argparse.Namespace) -> None:
         print(f"{key} ({kind}; default {default})\n    {text}")
 
 
+_VERBS = {
+    "train": _train,
+    "sweep": _sweep,
+    "evaluate": _evaluate,
+    "translate": _translate,
+    "score": _score,
+    "report": _report,
+    "average": _average,
+    "bench": _bench,
+    "settings": _settings,
+}
+
+
 def _quiet() -> None:
     """Our own lines on stderr, and nobody else's chatter."""
     handler = logging.StreamHandler()
@@ -382,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     _quiet()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser(_VERBS).parse_args(argv)
         if arguments.verb not in ("settings", "report", "bench"):
             from nmt_ls.compilation import enable_compilation_cache
 

@@ -7,7 +7,7 @@ import pytest
 from tiny import MODEL, random_params, sentence_pairs, tiny_config, tiny_data
 
 from nmt_ls.decoding.distributions import unmixed, with_temperature
-from nmt_ls.decoding.scoring import Adjustment, score_adjusted, score_tokens, total_nll
+from nmt_ls.decoding.scoring import Adjustment, score_tokens, total_nll
 from nmt_ls.evaluation.fitting import fit_adjustments
 
 VOCAB, TOKENS = 7, 200
@@ -59,20 +59,16 @@ def scored(tmp_path_factory):
 def test_no_adjustment_is_the_likelihood_itself(scored) -> None:
     prior = np.full(scored[1].target_size, 1 / scored[1].target_size, np.float32)
     plain = score_tokens(*scored)
-    same = score_adjusted(*scored, prior, Adjustment(1.0, 0.0))
+    same = score_tokens(*scored, adjusted=(prior, Adjustment(1.0, 0.0)))
     for one, other in zip(same, plain, strict=True):
-        for a, b in zip(one._replace(log_z=b_log_z(other)), other, strict=True):
+        # Adjusted log-probabilities are normalised: their log Z is 0, and no news.
+        for a, b in zip(one._replace(log_z=other.log_z), other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     totals = total_nll(*scored, prior, Adjustment([1.0, 1.3], [0.0, 0.2]))
     assert totals[0] == pytest.approx(sum(float(s.nll.sum()) for s in plain), rel=1e-5)
-    other = score_adjusted(*scored, prior, Adjustment(1.3, 0.2))
+    other = score_tokens(*scored, adjusted=(prior, Adjustment(1.3, 0.2)))
     assert totals[1] == pytest.approx(sum(float(s.nll.sum()) for s in other), rel=1e-5)
     assert totals[1] != pytest.approx(totals[0], rel=1e-3)
-
-
-def b_log_z(statistics):
-    """Adjusted log-probabilities are normalised: their log Z is 0, and no news."""
-    return statistics.log_z
 
 
 def test_fitting_never_makes_validation_worse(scored) -> None:

@@ -52,7 +52,7 @@ def sums_of(loss: LossConfig, model=PLAIN, epsilon=0.2, teacher=None):
     )
     params = jax.tree.map(jnp.asarray, random_params(model, *SIZES))
     state = parallel.replicate(state_from(params, TRAINING))
-    data = loss_data(loss, COUNTS, PAD)._replace(teacher=teacher)
+    data = loss_data(loss, lambda: COUNTS, PAD)._replace(teacher=teacher)
     rates = DropoutRates(*(np.float32(0) for _ in range(3)))
     rows = parallel.split_rows(BATCH)
     _, sums = step(state, rows, np.uint32(1), np.float32(epsilon), rates, data)
@@ -100,7 +100,7 @@ def test_logit_softcap_is_the_models() -> None:
 
 def test_class_weights_average_to_one() -> None:
     loss = LossConfig(class_weight_power=0.5)
-    weights = loss_data(loss, COUNTS, PAD).class_weights
+    weights = loss_data(loss, lambda: COUNTS, PAD).class_weights
     assert_close(weights @ COUNTS / COUNTS.sum(), 1.0, 1e-6)
     assert weights[COUNTS == 0].min() > weights[COUNTS > 1].max()
     row, epsilon, prior, _ = class_weighted(BATCH.target, weights, 0.2)

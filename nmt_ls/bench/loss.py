@@ -1,11 +1,8 @@
 """Time and memory of the loss, forward and backward, beside the other ways to compute it."""
 
-import multiprocessing
-import os
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -16,6 +13,7 @@ import optax
 from tabulate import tabulate
 
 from nmt_ls.bench.machine import PeakMemory, about, alternate, describe_machine, timed
+from nmt_ls.bench.torch_peer import TorchWorker, example_arrays
 from nmt_ls.losses import (
     label_smoothed_cross_entropy,
     linear_label_smoothed_cross_entropy,
@@ -105,7 +103,7 @@ def bench_loss(
     candidates: dict[str, Callable[[], float]] = {
         name: partial(_run, program, arrays) for name, program in compiled.items()
     }
-    worker = _TorchWorker(rows, width, vocab_size, dtype) if with_torch else None
+    worker = TorchWorker(rows, width, vocab_size, dtype, EPSILON) if with_torch else None
     if worker is not None:
         candidates[TORCH] = worker.run
     try:
@@ -249,19 +247,11 @@ _WAYS: dict[str, Callable[[Arrays], Any]] = {
 }
 
 
-def _numpy_arrays(rows: int, width: int, vocab_size: int) -> tuple[np.ndarray, ...]:
-    random = np.random.default_rng(0)
-    hidden = random.standard_normal((rows, width), np.float32)
-    embedding = random.standard_normal((vocab_size, width), np.float32) * np.float32(width**-0.5)
-    labels = random.integers(vocab_size, size=rows, dtype=np.int32)
-    return hidden, embedding, np.zeros(vocab_size, np.float32), labels
-
-
 def _arrays(
     rows: int, width: int, vocab_size: int, dtype: str, *, shapes_only: bool = False
 ) -> Arrays:
     def make() -> Arrays:
-        hidden, embedding, bias, labels = _numpy_arrays(rows, width, vocab_size)
+        hidden, embedding, bias, labels = example_arrays(rows, width, vocab_size)
         weights = np.random.default_rng(1).random(rows, np.float32)
         return Arrays(
             jnp.asarray(hidden, dtype),
@@ -299,54 +289,3 @@ def _long() -> dict[str, Any]:
         seconds = _run(program, arrays)
     used = None if memory.peak is None else memory.peak - (memory.before or 0)
     return {"rss_anon_bytes": used, "seconds": seconds}
-
-
-# --- torch, in a process of its own --------------------------------------------------------------
-
-
-class _TorchWorker:
-    """Runs torch when asked: its threads and XLA's would wait for each other in one process."""
-
-    def __init__(self, rows: int, width: int, vocab_size: int, dtype: str):
-        context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        arguments = (theirs, rows, width, vocab_size, dtype)
-        self._process = context.Process(target=_torch_loop, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def run(self) -> float:
-        self._ours.send("run")
-        return self._ours.recv()
-
-    def close(self) -> None:
-        self._ours.close()
-        self._process.join(10)
-
-
-def _torch_loop(pipe: Connection, rows: int, width: int, vocab_size: int, dtype: str) -> None:
-    import torch
-    from torch.nn import functional
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, dtype)
-    hidden, embedding, bias, labels = (
-        torch.from_numpy(x).to(device) for x in _numpy_arrays(rows, width, vocab_size)
-    )
-    leaves = [x.to(kind).requires_grad_() for x in (hidden, embedding, bias)]
-
-    def once() -> None:
-        for leaf in leaves:
-            leaf.grad = None
-        logits = functional.linear(*leaves)
-        functional.cross_entropy(logits, labels.long(), label_smoothing=EPSILON).backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    while True:
-        try:
-            pipe.recv()
-        except EOFError:
-            return
-        pipe.send(timed(once))

@@ -16,7 +16,7 @@ from nmt_ls.decoding.rows import in_batches, pad_rows
 from nmt_ls.losses import TokenStatistics, linear_loss, token_statistics
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
-from nmt_ls.training.objective import likelihood, real_tokens, shift_right
+from nmt_ls.training.objective import likelihood, teacher_forced
 
 
 class _Rows(NamedTuple):
@@ -57,9 +57,7 @@ def _adjusted_program(model: ModelConfig, sizes: tuple[int, int], bos: int, seve
     def call(data, rows: Any):
         params, prior, adjustment = data
         transformer = model_of(graph, params)
-        memory = transformer.encode(rows.source, rows.source_lengths)
-        hidden = transformer.decode(memory, shift_right(rows.target, bos))
-        where = real_tokens(rows.target, rows.target_lengths)
+        hidden, where = teacher_forced(transformer, rows, bos)
         matrix, bias = transformer.output_matrix()
 
         def one(log_q, labels, where, adjustment):
@@ -79,23 +77,6 @@ def _adjusted_program(model: ModelConfig, sizes: tuple[int, int], bos: int, seve
         return jnp.sum(found, axis=1) if several else found
 
     return DataParallel().rows(call)
-
-
-def score_adjusted(
-    model: ModelConfig,
-    subwords: Subwords,
-    params: dict[str, np.ndarray],
-    source_ids: Sequence[Sequence[int] | np.ndarray],
-    target_ids: Sequence[Sequence[int] | np.ndarray],
-    prior: Float[np.ndarray, "V"],
-    adjustment: Adjustment,
-    *,
-    batch_sentences: int = 64,
-) -> list[TokenStatistics]:
-    """As `score_tokens`, of the distribution un-mixed from `prior` and then tempered."""
-    program = _adjusted_program(model, _sizes(subwords), subwords.bos, False)
-    data = (params, np.asarray(prior, np.float32), _as_arrays(adjustment))
-    return _scored(program, data, subwords, source_ids, target_ids, batch_sentences)
 
 
 def total_nll(
@@ -133,27 +114,31 @@ def score_tokens(
     source_ids: Sequence[Sequence[int] | np.ndarray],
     target_ids: Sequence[Sequence[int] | np.ndarray],
     *,
+    adjusted: tuple[Float[np.ndarray, "V"], Adjustment] | None = None,
     batch_sentences: int = 64,
 ) -> list[TokenStatistics]:
     """Statistics of every target token, end-of-sentence included, in the order of the sentences.
 
     Args:
       source_ids, target_ids: with end-of-sentence, without bos; of any length.
+      adjusted: (prior, adjustment): of the distribution un-mixed from the prior, then tempered.
 
     Returns:
       One TokenStatistics of arrays `[tokens]` per sentence.
     """
-    program = _program(model, _sizes(subwords), subwords.bos)
-    return _scored(program, params, subwords, source_ids, target_ids, batch_sentences)
-
-
-def _scored(program, data, subwords, source_ids, target_ids, batch_sentences):
+    data: Any = params
+    if adjusted is None:
+        program = _program(model, _sizes(subwords), subwords.bos)
+    else:
+        program = _adjusted_program(model, _sizes(subwords), subwords.bos, False)
+        prior, adjustment = adjusted
+        data = (params, np.asarray(prior, np.float32), _as_arrays(adjustment))
     results: list[TokenStatistics | None] = [None] * len(source_ids)
     for rows, chosen, lengths in _batched(subwords, source_ids, target_ids, batch_sentences):
         found = program(data, rows)
         for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
             results[i] = TokenStatistics(*(x[row, :length] for x in found))
-    return results
+    return results  # type: ignore[return-value]
 
 
 def _batched(

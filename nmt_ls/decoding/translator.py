@@ -1,27 +1,22 @@
 """Text in, text out: one run, or an ensemble of runs that share their subwords."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, beam_search
-from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
+from nmt_ls.decoding.beam import Hypotheses, LengthPenalty
+from nmt_ls.decoding.distributions import Cut
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.mixture import mass_of
 from nmt_ls.decoding.rows import in_batches, pad_rows
-from nmt_ls.decoding.sampling import sample
+from nmt_ls.decoding.search import SearchData, SearchRows, SearchSetting, search_program
 from nmt_ls.errors import UserError
-from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.runs import LoadedRun, load_run
 
@@ -41,89 +36,6 @@ class Translation:
     """log p of each token; their sum is `log_prob`."""
     n_best: tuple["Translation", ...] = ()
     """All that were asked for, best first; this one is the first. Empty for one."""
-
-
-class _Rows(NamedTuple):
-    source: np.ndarray
-    source_lengths: np.ndarray
-    limits: np.ndarray
-    shortest: np.ndarray
-    """Fewest tokens of each output, the end included."""
-    prefix: np.ndarray
-    """[R, P] tokens that each output begins with, then padding; P is 0 without one."""
-    sentences: np.ndarray
-    """Number of each sentence in the text, for draws."""
-
-
-class _Data(NamedTuple):
-    """What a search reads besides its rows; the same for all of them."""
-
-    params: list[Any]
-    masses: list[Any]
-    """Of each member the share of its prior that is taken off; None for none."""
-    temperature: Any
-    seed: Any
-
-
-class _Setting(NamedTuple):
-    """Constants of a compiled search."""
-
-    beam: int
-    """Hypotheses of a sentence, or samples."""
-    penalty: LengthPenalty
-    stopping: Literal["bound", "first_k"]
-    cut: Cut | None
-    """None: search. Otherwise draw."""
-    tempered: bool
-    shortest: bool
-
-
-@lru_cache(maxsize=32)
-def _program(
-    models: tuple[ModelConfig, ...],
-    sizes: tuple[int, int],
-    specials: tuple[int, int, int],
-    setting: _Setting,
-    length: int,
-):
-    graphs = [graph_of(model, *sizes) for model in models]
-    bos, eos, pad = specials
-
-    def search(data: Any, rows: Any) -> Hypotheses:
-        members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
-        memories = [m.encode(rows.source, rows.source_lengths) for m in members]
-        hypotheses = rows.source.shape[0] * setting.beam
-
-        def step(tokens, position, caches):
-            log_probs, filled = [], []
-            for member, memory, cache, mass in zip(
-                members, memories, caches, data.masses, strict=True
-            ):
-                logits, new = member.decode_step(memory, tokens, position, cache)
-                log_p = jax.nn.log_softmax(logits)
-                log_probs.append(log_p if mass is None else unmixed(log_p, mass))
-                filled.append(new)
-            log_p = log_probs[0]
-            if len(log_probs) > 1:  # arithmetic mean of probabilities
-                log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
-            if setting.tempered:
-                log_p = with_temperature(log_p, data.temperature)
-            return log_p, filled
-
-        caches = [m.start_cache(hypotheses, length) for m in members]
-        ids = {"bos": bos, "eos": eos, "pad": pad}
-        if setting.cut is not None:
-            return sample(
-                step, caches, rows.limits, rows.sentences, data.seed,
-                samples=setting.beam, length=length, cut=setting.cut, **ids,
-            )  # fmt: skip
-        return beam_search(
-            step, caches, rows.limits, beam=setting.beam, length=length, penalty=setting.penalty,
-            stopping=setting.stopping, prefix=rows.prefix,
-            shortest=rows.shortest if setting.shortest else None, **ids,
-        )  # fmt: skip
-
-    return DataParallel().rows(search)
 
 
 class Translator:
@@ -149,7 +61,7 @@ class Translator:
         masses: Sequence[np.ndarray | None] | None = None,
     ):
         self.models, self.subwords, self.decoding = tuple(models), subwords, decoding
-        self._data = _Data(
+        self._data = SearchData(
             list(params),
             list(masses or [None] * len(self.models)),
             np.float32(decoding.temperature),
@@ -296,7 +208,7 @@ class Translator:
     ) -> Iterable[Translation]:
         d, s = self.decoding, self.subwords
         draws = {"beam": 0, "sample": n_best, "mbr": d.samples}[d.strategy]
-        setting = _Setting(
+        setting = SearchSetting(
             draws or d.beam,
             LengthPenalty(d.length_penalty, d.length_alpha, d.length_excludes_eos),
             d.stopping,
@@ -304,7 +216,7 @@ class Translator:
             d.temperature != 1,
             bool(d.min_length or d.min_length_ratio),
         )
-        program = _program(
+        program = search_program(
             self.models,
             (s.source_size, s.target_size),
             (s.bos, s.eos, s.pad),
@@ -321,7 +233,7 @@ class Translator:
         begun[: len(batch), : len(prefix)] = prefix
         of_rows = np.zeros(self._rows, np.uint32)
         of_rows[: len(batch)] = numbers
-        rows = _Rows(source, lengths, limits, shortest, begun, of_rows)
+        rows = SearchRows(source, lengths, limits, shortest, begun, of_rows)
         found = program(self._data, rows)
         for row in range(len(batch)):
             yield self._translation(found, row, n_best)

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from nmt_ls.config import Config, CorpusConfig
 from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
-from nmt_ls.decoding.scoring import score_adjusted, score_tokens
+from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import by_length, by_word_frequency
@@ -26,6 +26,7 @@ from nmt_ls.evaluation.likelihood import likelihood
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations
 from nmt_ls.evaluation.translation import (
+    corpus_bleu,
     scores_from_statistics,
     sentence_statistics,
     translation_metrics,
@@ -135,9 +136,9 @@ def _adjusted(
     kept = ("nll_per_token", "perplexity", "nll_per_character", "entropy", "ece", "gap", "accuracy")
     found: dict[str, dict[str, Any]] = {}
     for name, adjustment in fitted._asdict().items():
-        statistics = score_adjusted(
+        statistics = score_tokens(
             run.config.model, run.subwords, run.params, data.source_ids, data.target_ids,
-            prior, adjustment, batch_sentences=run.config.decoding.batch_sentences,
+            adjusted=(prior, adjustment), batch_sentences=run.config.decoding.batch_sentences,
         )  # fmt: skip
         measured = likelihood(statistics, data, run.subwords.unk)
         found[name] = {**adjustment._asdict(), **{key: measured[key] for key in kept}}
@@ -257,8 +258,7 @@ def make_validator(
         if config.training.validate_bleu:
             translator = Translator([config.model], [params], subwords, greedy)
             outputs = translator.translate_ids([ids.tolist() for ids in held_out.source_ids])
-            metrics = translation_metrics([t.text for t in outputs], held_out.references)
-            measured["bleu"] = metrics["bleu"]
+            measured["bleu"] = corpus_bleu([t.text for t in outputs], held_out.references)
         return measured
 
     return validate

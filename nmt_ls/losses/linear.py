@@ -5,31 +5,18 @@ made in the forward pass; and one value per token, exact under whatever is done 
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from nmt_ls.losses import fused
-from nmt_ls.losses.arguments import (
-    broadcast,
-    constant_or_none,
-    float_array,
-    integer_labels,
-    is_zero,
-    loss_dtype,
-    normalised_prior,
-    row_mask,
-    smoothing_of_rows,
-    summed_like,
-)
-from nmt_ls.losses.chunked import default_chunk_size
-from nmt_ls.losses.fused import Matrix, Measured, Rows, Setting
+from nmt_ls.losses.arguments import summed_like
+from nmt_ls.losses.fused import Matrix, Measured, Rows
+from nmt_ls.losses.linear_arguments import Problem, problem_of
 from nmt_ls.losses.statistics import TokenStatistics, statistics_of_rows
-from nmt_ls.losses.targets import smoothed_target, times
+from nmt_ls.losses.targets import times
 
 
 def linear_label_smoothed_cross_entropy(
@@ -168,83 +155,10 @@ def linear_label_smoothed_cross_entropy_sum_with_statistics(
     )  # fmt: skip
 
 
-# --- arguments -----------------------------------------------------------------------------------
+# --- statistics ---------------------------------------------------------------------------------
 
 
-class _Problem(NamedTuple):
-    """Arguments, checked and flat: N rows."""
-
-    setting: Setting
-    z_loss: Array | None
-    matrix: Matrix
-    rows: Rows
-    entropy: Float[Array, "N"] | None
-    """Of the target, where the loss subtracts it."""
-    mask: Array
-    valid: Array
-    factor: Float[Array, "N"]
-    """1; NaN where the label of a row that counts is no class, for its loss and its gradients."""
-    shape: tuple[int, ...]
-    """Of the labels."""
-
-
-def _problem(
-    statistics, hidden, embedding, labels, label_smoothing, *, bias, where, prior, weights,
-    exclude_target, subtract_entropy, z_loss, logit_softcap, chunk_size,
-) -> _Problem:  # fmt: skip
-    hidden, embedding = float_array("hidden", hidden), float_array("embedding", embedding)
-    if hidden.ndim == 0 or embedding.ndim != 2 or hidden.shape[-1] != embedding.shape[1]:
-        raise ValueError(
-            f"hidden has shape {hidden.shape} and embedding {embedding.shape}; they must be "
-            "[..., D] and [V, D]"
-        )
-    (vocab_size, width), shape = embedding.shape, hidden.shape[:-1]
-    dtype = loss_dtype(hidden.dtype)
-    labels = integer_labels(labels, shape, "hidden")
-    mask = row_mask(where, shape)
-    epsilon = smoothing_of_rows(label_smoothing, shape, dtype)
-    if bias is not None:
-        bias = float_array("bias", bias)
-        if bias.shape != (vocab_size,):
-            raise ValueError(f"bias has shape {bias.shape}; it must be ({vocab_size},)")
-    if prior is not None:
-        if np.shape(prior) != (vocab_size,):
-            raise ValueError(
-                f"prior has shape {np.shape(prior)}; here it must be ({vocab_size},), one for all "
-                "rows (label_smoothed_cross_entropy takes one per row)"
-            )
-        prior = normalised_prior(prior, dtype)
-    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
-        raise ValueError(f"chunk_size={chunk_size!r} must be a whole number above 0")
-    if logit_softcap is not None and not logit_softcap > 0:
-        raise ValueError(f"logit_softcap={logit_softcap} must be above 0")
-    factors = broadcast("weights", jnp.asarray(1 if weights is None else weights, dtype), shape)
-
-    labels, mask, epsilon, factors = (x.reshape(-1) for x in (labels, mask, epsilon, factors))
-    # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.
-    flat = jnp.where(mask[:, None], hidden.reshape(-1, width), 0)
-    epsilon, factors = jnp.where(mask, epsilon, 0), jnp.where(mask, factors, 0)
-    valid = (labels >= 0) & (labels < vocab_size)
-    factor = jnp.where(mask & ~valid, jnp.nan, 1).astype(dtype)
-    safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
-    at_label = 1 / vocab_size if prior is None else prior[safe_labels]
-    target = smoothed_target(
-        epsilon, prior, jnp.broadcast_to(jnp.asarray(at_label, dtype), epsilon.shape), vocab_size,
-        exclude_target=exclude_target, subtract_entropy=subtract_entropy,
-    )  # fmt: skip
-    setting = Setting(
-        chunk_size=min(chunk_size or default_chunk_size(vocab_size), max(len(labels), 1)),
-        logit_softcap=logit_softcap,
-        smoothed=not is_zero(label_smoothing),
-        statistics=statistics,
-    )
-    matrix = Matrix(embedding, bias, prior)
-    rows = Rows(flat, safe_labels, target.on_target, target.share, factors)
-    z_loss = constant_or_none(z_loss, dtype)
-    return _Problem(setting, z_loss, matrix, rows, target.entropy, mask, valid, factor, shape)
-
-
-def _statistics(problem: _Problem, measured: Measured) -> TokenStatistics:
+def _statistics(problem: Problem, measured: Measured) -> TokenStatistics:
     m = jax.lax.stop_gradient(measured)
     statistics = statistics_of_rows(
         m.log_sum, m.gold, m.mean, m.log_sum + m.maximum, problem.mask, problem.valid
@@ -256,7 +170,7 @@ def _statistics(problem: _Problem, measured: Measured) -> TokenStatistics:
 
 
 def _sum(statistics: bool, *arguments, **options):
-    problem = _problem(statistics, *arguments, **options)
+    problem = problem_of(statistics, *arguments, **options)
     rows = problem.rows._replace(weights=problem.rows.weights * problem.factor)
     total, measured = _fused_sum(problem.setting, problem.z_loss, problem.matrix, rows)
     if problem.entropy is not None:
@@ -316,7 +230,7 @@ def _of_matrix(embedding, bias, matrix: Matrix) -> Matrix:
 
 
 def _per_token(statistics: bool, *arguments, **options):
-    problem = _problem(statistics, *arguments, weights=None, **options)
+    problem = problem_of(statistics, *arguments, weights=None, **options)
     rows = problem.rows._replace(weights=problem.rows.weights * problem.factor)
     loss, measured = _fused_rows(problem.setting, problem.z_loss, problem.matrix, rows)
     if problem.entropy is not None:

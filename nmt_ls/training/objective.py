@@ -1,5 +1,6 @@
 """What a step minimises: the loss of `config.loss` on the hidden states of a batch."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -37,15 +38,19 @@ class LossData(NamedTuple):
     """Parameters of the run whose confidences graduate ε."""
 
 
-def loss_data(loss: LossConfig, counts: Int[np.ndarray, "V"], pad: int) -> LossData:
+def loss_data(loss: LossConfig, count: Callable[[], Int[np.ndarray, "V"]], pad: int) -> LossData:
     """The prior and the class weights of a configuration.
 
     Args:
       loss: its settings.
-      counts: how often each token occurs on the target side of the training text.
+      count: counts how often each token occurs on the target side of the training text; called
+        only where that decides something, for it reads the whole text.
       pad: the padding, which receives nothing.
     """
     prior = weights = None
+    if loss.prior == "uniform" and not loss.class_weight_power:
+        return LossData()
+    counts = count()
     if loss.prior == "unigram":
         prior = unigram_prior(counts, temperature=loss.prior_temperature, exclude=[pad])
     elif loss.prior == "masked":
@@ -66,8 +71,10 @@ def real_tokens(target: Int[Array, "B T"], lengths: Int[Array, "B"]) -> Bool[Arr
     return jnp.arange(target.shape[1]) < lengths[:, None]
 
 
-def likelihood(transformer: Transformer, rows, bos: int) -> TokenStatistics:
-    """Statistics of each target token under teacher forcing, without dropout and without ε.
+def teacher_forced(
+    transformer: Transformer, rows, bos: int
+) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
+    """(hidden states before each target token, which tokens are real), without dropout.
 
     Args:
       transformer: the model.
@@ -76,7 +83,12 @@ def likelihood(transformer: Transformer, rows, bos: int) -> TokenStatistics:
     """
     memory = transformer.encode(rows.source, rows.source_lengths)
     hidden = transformer.decode(memory, shift_right(rows.target, bos))
-    where = real_tokens(rows.target, rows.target_lengths)
+    return hidden, real_tokens(rows.target, rows.target_lengths)
+
+
+def likelihood(transformer: Transformer, rows, bos: int) -> TokenStatistics:
+    """Statistics of each target token, `[B, T]`, without dropout and without ε; see above."""
+    hidden, where = teacher_forced(transformer, rows, bos)
     return _hard_statistics(transformer, hidden, rows.target, where)
 
 

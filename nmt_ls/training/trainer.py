@@ -129,7 +129,7 @@ class _Trainer:
             self.state = _from_saved(saved, state)
             self.progress = Progress(**host)
         self.state = self.parallel.replicate(self.state)
-        needed = loss_data(config.loss, self.batches.target.counts(sizes[1]), subwords.pad)
+        needed = loss_data(config.loss, lambda: self.batches.target.counts(sizes[1]), subwords.pad)
         if needed.prior is not None and is_main():
             save_prior(run_dir, np.asarray(needed.prior))
         if teacher is not None:

@@ -1,0 +1,108 @@
+"""The compiled search: encode, then beam search or sampling over the models' distributions."""
+
+import math
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nmt_ls.config import ModelConfig
+from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, beam_search
+from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
+from nmt_ls.decoding.sampling import sample
+from nmt_ls.model import graph_of, model_of
+from nmt_ls.parallel import DataParallel
+
+
+class SearchRows(NamedTuple):
+    source: np.ndarray
+    source_lengths: np.ndarray
+    limits: np.ndarray
+    shortest: np.ndarray
+    """Fewest tokens of each output, the end included."""
+    prefix: np.ndarray
+    """[R, P] tokens that each output begins with, then padding; P is 0 without one."""
+    sentences: np.ndarray
+    """Number of each sentence in the text, for draws."""
+
+
+class SearchData(NamedTuple):
+    """What a search reads besides its rows; the same for all of them."""
+
+    params: list[Any]
+    masses: list[Any]
+    """Of each member the share of its prior that is taken off; None for none."""
+    temperature: Any
+    seed: Any
+
+
+class SearchSetting(NamedTuple):
+    """Constants of a compiled search."""
+
+    beam: int
+    """Hypotheses of a sentence, or samples."""
+    penalty: LengthPenalty
+    stopping: Literal["bound", "first_k"]
+    cut: Cut | None
+    """None: search. Otherwise draw."""
+    tempered: bool
+    shortest: bool
+
+
+@lru_cache(maxsize=32)
+def search_program(
+    models: tuple[ModelConfig, ...],
+    sizes: tuple[int, int],
+    specials: tuple[int, int, int],
+    setting: SearchSetting,
+    length: int,
+):
+    """`fn(data, rows) → Hypotheses` over this host's devices, compiled once for its arguments.
+
+    Args:
+      models: members of the ensemble; their parameters are data.
+      sizes: vocabulary sizes.
+      specials: ids of bos, eos, pad.
+      setting: constants of the search.
+      length: longest output, end-of-sentence included.
+    """
+    graphs = [graph_of(model, *sizes) for model in models]
+    bos, eos, pad = specials
+
+    def search(data: Any, rows: Any) -> Hypotheses:
+        members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
+        memories = [m.encode(rows.source, rows.source_lengths) for m in members]
+        hypotheses = rows.source.shape[0] * setting.beam
+
+        def step(tokens, position, caches):
+            log_probs, filled = [], []
+            for member, memory, cache, mass in zip(
+                members, memories, caches, data.masses, strict=True
+            ):
+                logits, new = member.decode_step(memory, tokens, position, cache)
+                log_p = jax.nn.log_softmax(logits)
+                log_probs.append(log_p if mass is None else unmixed(log_p, mass))
+                filled.append(new)
+            log_p = log_probs[0]
+            if len(log_probs) > 1:  # arithmetic mean of probabilities
+                log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
+            if setting.tempered:
+                log_p = with_temperature(log_p, data.temperature)
+            return log_p, filled
+
+        caches = [m.start_cache(hypotheses, length) for m in members]
+        ids = {"bos": bos, "eos": eos, "pad": pad}
+        if setting.cut is not None:
+            return sample(
+                step, caches, rows.limits, rows.sentences, data.seed,
+                samples=setting.beam, length=length, cut=setting.cut, **ids,
+            )  # fmt: skip
+        return beam_search(
+            step, caches, rows.limits, beam=setting.beam, length=length, penalty=setting.penalty,
+            stopping=setting.stopping, prefix=rows.prefix,
+            shortest=rows.shortest if setting.shortest else None, **ids,
+        )  # fmt: skip
+
+    return DataParallel().rows(search)
