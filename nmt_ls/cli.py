@@ -113,12 +113,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from nmt_ls.evaluation.evaluate import (
         evaluate,
         files_as_set,
-        finite,
         fitted_on_validation,
-        results_table,
-        store_results,
         test_sets,
     )
+    from nmt_ls.evaluation.results import finite, results_table, store_results
 
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together")
@@ -133,11 +131,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         frequencies = word_counts(read_lines(arguments.frequencies))
     fitted = fitted_on_validation(run)
     for data in sets:
-        results, translations = evaluate(
-            run, data, fitted=fitted, frequencies=frequencies, progress=True
-        )
-        store_results(arguments.runs, results, data, translations)
-        found[data.name] = results
+        evaluation = evaluate(run, data, fitted=fitted, frequencies=frequencies, progress=True)
+        store_results(arguments.runs, data, evaluation, run.subwords)
+        found[data.name] = evaluation.results
     print(results_table(found))
     print(f"checkpoint: {run.checkpoint}")
     _write_json(arguments.output, finite(found))

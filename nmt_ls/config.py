@@ -290,6 +290,9 @@ class DecodingConfig:
     """beam: shortest output: min_length_ratio · source tokens + min_length, without the end."""
     min_length: Count = 0
     """See `min_length_ratio`."""
+    max_source_length: Annotated[int, Field(ge=2)] = 512
+    """Longer sentences (subword tokens, end-of-sentence included) are translated up to here, with a
+    warning that counts them."""
     max_length_ratio: NonNegative = 2.0
     """Longest output: max_length_ratio · source tokens + max_length_extra."""
     max_length_extra: Positive = 20
@@ -329,6 +332,16 @@ class EvaluationConfig:
     beams: tuple[Annotated[int, Field(ge=1, le=200)], ...] = ()
     """Also BLEU and length ratio of these beam sizes without a length penalty, such as 1, 5, 100:
     they show the bias of search towards short outputs."""
+    strategies: tuple[Literal["sample", "mbr"], ...] = ()
+    """Also BLEU and chrF of these ways to decode, with the run's own `decoding` otherwise."""
+    lowercase_tokenized: bool = False
+    """Also lower-cased BLEU over white-space words, as older papers report it; for test sets that
+    are tokenised text."""
+    comet: str = ""
+    """Also COMET, by this checkpoint on disk (`….ckpt`)."""
+    comet_command: str = "comet-score"
+    """The command of unbabel-comet, which needs an environment of its own: its versions of numpy
+    and protobuf are older than ours."""
 
 
 @dataclass(frozen=True, config=_STRICT)

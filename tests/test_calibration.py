@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 from nmt_ls.evaluation import calibration as module
 from nmt_ls.evaluation import significance
@@ -250,3 +252,27 @@ def test_intervals_hold_the_truth_though_tokens_of_a_sentence_are_alike():
     assert np.all(held / repeats > 0.85)
     # Tokens taken one by one pretend to know more than they do.
     assert held_by_tokens / repeats < 0.85
+
+
+@pytest.mark.parametrize("bins", [2, 10, 15])
+def test_bins_and_brier_score_are_those_of_scikit_learn(bins):
+    generator = np.random.default_rng(bins)
+    confidence = generator.beta(5, 1, size=2000)
+    correct = generator.random(2000) < confidence**1.5
+    found = calibration(confidence, correct, bins)
+    accuracies, confidences = calibration_curve(correct, confidence, n_bins=bins)
+    filled = [row for row in found["reliability"] if row["count"]]
+    np.testing.assert_allclose([row["accuracy"] for row in filled], accuracies, rtol=1e-12)
+    np.testing.assert_allclose([row["confidence"] for row in filled], confidences, rtol=1e-12)
+    assert found["brier"] == pytest.approx(brier_score_loss(correct, confidence), rel=1e-12)
+
+
+def test_ece_and_mce_are_those_of_torchmetrics():
+    """Values of torchmetrics 1.9.0 with torch 2.13.0, `binary_calibration_error(confidence,
+    correct, n_bins=15, norm="l1")` and "max"."""
+    generator = np.random.default_rng(20)
+    confidence = generator.beta(5, 1, size=2000)
+    correct = generator.random(2000) < confidence**1.5
+    found = calibration(confidence, correct, 15)
+    assert found["ece"] == pytest.approx(0.06395122844920531, rel=1e-6)
+    assert found["mce"] == pytest.approx(0.25989476653234567, rel=1e-6)

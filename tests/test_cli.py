@@ -267,14 +267,27 @@ def test_wrong_calls(arguments, words, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_input_that_is_not_utf8(run_dir, tmp_path, capsys):
-    (tmp_path / "in.txt").write_bytes(b"w01\n\xff\xfe\n")
+def test_a_bad_line_does_not_lose_the_others(run_dir, tmp_path, capsys):
     out = tmp_path / "out.txt"
-    message = refused(
-        ["translate", run_dir, "--input", tmp_path / "in.txt", "--output", out], capsys
-    )
-    assert "line 2" in message
-    assert not out.exists()
+    call = ["translate", run_dir, "--input", tmp_path / "in.txt", "--output", out]
+    (tmp_path / "in.txt").write_bytes(b"w01\n  \nw02 \x00\x07w03\n\xff\xfe\nw02\n")
+    assert "line 4: not UTF-8" in refused(call, capsys)
+    found = out.read_text().split("\n")
+    (tmp_path / "in.txt").write_bytes(b"w01\n\n\nw02\n")
+    assert main([str(x) for x in call]) == 0
+    alone = out.read_text().split("\n")
+    assert len(found) == 6
+    assert found[1] == found[3] == ""  # only spaces; not UTF-8
+    assert [found[0], found[4]] == [alone[0], alone[3]]
+
+
+def test_long_lines_are_counted(run_dir, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("w01 " * 2500 + "\nw02\n")  # 10,000 characters
+    out = tmp_path / "out.txt"
+    call = ["translate", run_dir, "--input", tmp_path / "in.txt", "--output", out, "--beam", "1"]
+    assert main([str(x) for x in [*call, "--set", "decoding.max_source_length=20"]]) == 0
+    assert "1 longer than 20 tokens" in capsys.readouterr().err
+    assert len(out.read_text().split("\n")) == 3
 
 
 def test_as_a_program_reading_standard_input(run_dir):

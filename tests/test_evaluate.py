@@ -14,12 +14,11 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import (
     evaluate,
     files_as_set,
-    finite,
     make_validator,
-    store_results,
 )
 from nmt_ls.evaluation.evaluate import test_sets as sets_of
 from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.evaluation.results import finite, store_results
 from nmt_ls.losses import TokenStatistics
 from nmt_ls.training.runs import LoadedRun
 
@@ -62,6 +61,18 @@ def test_likelihood_by_hand():
     assert found["accuracy"] == 1
 
 
+def test_calibration_without_the_end_by_hand():
+    data = evaluation_set(["a b", "c"], [[5, 6, 3], [7, 3]])
+    found = likelihood(
+        [statistics([1.0, 2.0, 9.0], [1, 0, 0]), statistics([3.0, 9.0], [1, 0])], data, UNKNOWN
+    )
+    assert found["accuracy"] == pytest.approx(0.4)
+    without = found["without_end_of_sentence"]
+    assert without["accuracy"] == pytest.approx(2 / 3)
+    assert without["ece"] == pytest.approx(2 / 3 - 0.5)
+    assert without["nll_per_token"] == pytest.approx(2.0)
+
+
 def test_an_unknown_word_hides_its_characters():
     data = evaluation_set(["a"], [[UNKNOWN, 3]])
     assert likelihood([statistics([1.0, 1.0])], data, UNKNOWN)["nll_per_character"] is None
@@ -87,7 +98,8 @@ def run(tmp_path_factory):
 
 def test_what_results_hold(run, tmp_path):
     data, two = sets_of(run)
-    results, translations = evaluate(run, data)
+    evaluation = evaluate(run, data)
+    results, translations, _ = evaluation
     wanted = (
         "bleu chrf ter bleu_signature nll_per_token perplexity nll_per_character ece"
         " mean_confidence accuracy sentences tokens decode checkpoint"
@@ -98,13 +110,37 @@ def test_what_results_hold(run, tmp_path):
     assert results["checkpoint"] == "7"
     assert results["decode"]["beam"] == 2
     assert two.references[0] == [data.references[0][0], data.sources[0]]
-    store_results(tmp_path, results, data, translations)
-    store_results(tmp_path, results, two, translations)
+    store_results(tmp_path, data, evaluation, run.subwords)
+    store_results(tmp_path, two, evaluation, run.subwords)
     stored = json.loads((tmp_path / "results.json").read_text())
     assert set(stored) == {"valid", "two"}
     assert stored["valid"]["perplexity"] == results["perplexity"]
     lines = (tmp_path / "translations" / "valid.txt").read_text().split("\n")
     assert lines == [*(t.text for t in translations), ""]
+    text = (tmp_path / "translations" / "valid.jsonl").read_text()
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [r["translation"] for r in records] == [t.text for t in translations]
+    assert sum(r["reference_nll"] for r in records) == pytest.approx(results["nll_total"])
+    assert sum(r["reference_tokens"] for r in records) == results["tokens"]
+    for record, translation in zip(records, translations, strict=True):
+        assert len(record["pieces"]) == len(translation.tokens)
+        assert sum(record["token_log_probs"]) == pytest.approx(record["log_prob"], abs=1e-4)
+
+
+def test_other_measures_when_asked_for(run):
+    (data,) = sets_of(run, ["valid"])
+    asked = dataclasses.replace(
+        run.config.evaluation, strategies=("sample",), lowercase_tokenized=True, beams=(1, 2)
+    )
+    short = dataclasses.replace(run.config.decoding, max_source_length=4)
+    config = dataclasses.replace(run.config, evaluation=asked, decoding=short)
+    results = evaluate(dataclasses.replace(run, config=config), data).results
+    assert set(results["strategies"]) == {"sample"}
+    assert "lc" in results["bleu_lowercase_tokenized_signature"]
+    assert [point["beam"] for point in results["beam_curve"]] == [1, 2]
+    assert results["truncated_sources"] == sum(len(ids) > 4 for ids in data.source_ids) > 0
+    # Words of pretokenized text are known too.
+    assert results["inference_calibration"]["tokens"] > 0
 
 
 def test_perplexity_does_not_know_the_smoothing(run):
@@ -117,7 +153,7 @@ def test_perplexity_does_not_know_the_smoothing(run):
         LossConfig(label_smoothing=0.9, convention="joeynmt", z_loss=0.1),
     ):
         config = dataclasses.replace(run.config, loss=loss)
-        results, _ = evaluate(dataclasses.replace(run, config=config), data)
+        results = evaluate(dataclasses.replace(run, config=config), data).results
         found.add((results["perplexity"], results["nll_total"], results["ece"]))
     assert len(found) == 1
 
@@ -129,7 +165,7 @@ def test_validation_agrees_with_evaluation(run):
     (valid,) = sets_of(run, ["valid"])
     greedy = dataclasses.replace(config.decoding, beam=1)
     one = dataclasses.replace(run, config=dataclasses.replace(config, decoding=greedy))
-    results, _ = evaluate(one, valid)
+    results = evaluate(one, valid).results
     assert measured["perplexity"] == results["perplexity"]
     assert measured["bleu"] == results["bleu"]
 

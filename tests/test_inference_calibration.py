@@ -17,6 +17,7 @@ from nmt_ls.evaluation.inference_calibration import (
     inference_calibration,
     inference_labels,
     labelled_tokens,
+    marked_pieces,
     words_of_pieces,
 )
 
@@ -230,3 +231,11 @@ def test_words_are_those_of_the_decoded_text():
     words, sums = words_of_pieces(pieces, np.full(len(pieces), -0.5))
     assert words == text.split()
     assert sums.sum() == pytest.approx(-0.5 * len(pieces))
+
+
+def test_pieces_of_text_that_was_segmented_before():
+    marked = marked_pieces(["Haus@@", "tür", "ist", "<unk>", "au@@", "f@@", "</s>"], "@@")
+    assert marked == ["▁Haus", "tür", "▁ist", "<unk>", "▁au", "f", "</s>"]
+    words, sums = words_of_pieces(marked, [-1.0, -2.0, -0.5, -3.0, -1.0, -0.25, -9.0])
+    assert words == ["Haustür", "ist", "⁇", "auf"]
+    assert sums.tolist() == [-3.0, -0.5, -3.0, -1.25]

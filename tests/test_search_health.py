@@ -11,7 +11,8 @@ from nmt_ls.config import DecodingConfig
 from nmt_ls.data.prepare import EvaluationSet
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translator
-from nmt_ls.evaluation.search_health import beam_curve, empty_translations
+from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
+from nmt_ls.evaluation.translation import translation_metrics
 from nmt_ls.training.runs import LoadedRun
 
 SOURCES = ["w01 w02 w03", "", "w07", "w30 w31 w32 w33"]
@@ -64,3 +65,15 @@ def test_wider_beams_find_more_probable_outputs(data_and_run) -> None:
     log_probs = [point["mean_log_prob"] for point in curve]
     assert log_probs[2] >= log_probs[0] - 1e-5
     assert set(curve[0]) == {"beam", "bleu", "length_ratio", "empty_outputs", "mean_log_prob"}
+
+
+def test_other_strategies_are_those_of_the_translator(data_and_run) -> None:
+    data, run = data_and_run
+    decoding = dataclasses.replace(run.config.decoding, samples=4)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, decoding=decoding))
+    found = strategies(run, data, ["sample", "mbr"])
+    assert set(found) == {"sample", "mbr"}
+    for name, measured in found.items():
+        one = Translator.of([run], dataclasses.replace(decoding, strategy=name))
+        outputs = [t.text for t in one.translate(SOURCES)]
+        assert measured["bleu"] == translation_metrics(outputs, data.references)["bleu"]

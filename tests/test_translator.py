@@ -91,12 +91,22 @@ def test_long_sentences_are_neither_dropped_nor_cut(translator, subwords, params
     assert len(statistics.nll) == 301
 
 
-def test_learned_positions_refuse_what_they_cannot_hold(subwords):
-    model = dataclasses.replace(MODEL, positions="learned")
+@pytest.mark.parametrize(
+    ("positions", "limit", "kept"), [("learned", 512, 32), ("sinusoidal", 9, 9)]
+)
+def test_longer_sentences_are_translated_up_to_the_limit_and_counted(
+    subwords, positions, limit, kept
+):
+    model = dataclasses.replace(MODEL, positions=positions)
     params = random_params(model, subwords.source_size, subwords.target_size)
-    short = Translator([model], [params], subwords, DECODING)
-    with pytest.raises(UserError, match="max_positions=32"):
-        short.translate([" ".join(["w01"] * 40)])
+    decoding = dataclasses.replace(DECODING, max_source_length=limit)
+    cutting = Translator([model], [params], subwords, decoding)
+    words = [f"w{i % 40:02d}" for i in range(10_000)]
+    # The end is one of the tokens that are kept.
+    wanted = cutting.translate([" ".join(words[: kept - 1])])
+    assert cutting.truncated == 0
+    assert cutting.translate([" ".join(words), " ".join(words[: kept - 1])])[:1] == wanted
+    assert cutting.truncated == 1
 
 
 def test_scoring_does_not_depend_on_batching(subwords, params):

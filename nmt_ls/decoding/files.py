@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,17 +17,24 @@ from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
 from nmt_ls.training.runs import LoadedRun
 
+log = logging.getLogger("nmt_ls")
+
 _BLOCK = 4096
 """Lines held at a time: enough to sort by length, whatever the size of the file."""
 
 
-def read_lines(path: Path | None) -> Iterator[str]:
+def read_lines(path: Path | None, undecodable: list[int] | None = None) -> Iterator[str]:
     """Lines of a UTF-8 file or of standard input, without their ends; only LF (or CRLF) ends one.
+
+    Args:
+      path: None is standard input.
+      undecodable: takes the numbers of lines that are not UTF-8; they come as empty ones. Without
+        it they are an error.
 
     Raises:
       UserError: no such file, or a line that is not UTF-8.
     """
-    name = "standard input" if path is None else str(path)
+    name = name_of(path)
     try:
         stream = sys.stdin.buffer if path is None else path.open("rb")
     except OSError as error:
@@ -36,12 +44,23 @@ def read_lines(path: Path | None) -> Iterator[str]:
             try:
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
-                raise UserError(f"{name}, line {number}: not UTF-8 ({error.reason})") from error
+                if undecodable is None:
+                    raise UserError(f"{name}, line {number}: not UTF-8 ({error.reason})") from error
+                undecodable.append(number)
+                yield ""
+
+
+def name_of(path: Path | None) -> str:
+    """What messages call an input."""
+    return "standard input" if path is None else str(path)
 
 
 @contextlib.contextmanager
 def whole_lines(path: Path | None) -> Iterator[IO[str]]:
-    """Where results go: standard output, or a file written beside and renamed when it is whole."""
+    """Where results go: standard output, or a file written beside and renamed when it is whole.
+
+    What was done when something went wrong, or Ctrl-C came, stays in `PATH.part`, in whole lines.
+    """
     if path is None:
         yield sys.stdout
         sys.stdout.flush()
@@ -52,7 +71,12 @@ def whole_lines(path: Path | None) -> Iterator[IO[str]]:
             yield file
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        if beside.exists() and beside.stat().st_size:
+            part = path.with_name(path.name + ".part")
+            os.replace(beside, part)
+            log.warning("what was done before that is in %s", part)
+        else:
+            beside.unlink(missing_ok=True)
         raise
 
 
@@ -72,12 +96,16 @@ def translate_lines(
 ) -> None:
     """One translation per line, in order; with n-best as text, `n_best` lines for each.
 
+    A line that is not UTF-8 has an empty translation and is an error at the end, when all others
+    are translated. Lines over the limit of length are translated up to there, with a warning.
+
     Raises:
-      UserError: a missing or undecodable file, or more n-best than the beam.
+      UserError: a missing file, lines that are not UTF-8, or more n-best than the beam.
     """
+    undecodable: list[int] = []
     with whole_lines(output) as file, tqdm(unit="line", disable=None, file=sys.stderr) as bar:
         first = 0
-        for block in _blocks(read_lines(source)):
+        for block in _blocks(read_lines(source, undecodable)):
             translations = translator.translate(block, n_best=n_best, prefix=prefix, first=first)
             first += len(block)
             for text, found in zip(block, translations, strict=True):
@@ -93,6 +121,25 @@ def translate_lines(
                     file.write("".join(_one_line(one.text) + "\n" for one in chosen))
             file.flush()
             bar.update(len(block))
+
+    warn_of_truncated(translator)
+    if undecodable:
+        shown = ", ".join(map(str, undecodable[:8])) + (", …" if len(undecodable) > 8 else "")
+        lines = "line" if len(undecodable) == 1 else "lines"
+        raise UserError(
+            f"{name_of(source)}, {lines} {shown}: not UTF-8; translated as empty, all others as"
+            " they are"
+        )
+
+
+def warn_of_truncated(translator: Translator) -> None:
+    """Say how many sentences were longer than the limit."""
+    if translator.truncated:
+        log.warning(
+            "%d longer than %d tokens: translated up to there (decoding.max_source_length); split"
+            " such lines into sentences",
+            translator.truncated, translator.longest_source,
+        )  # fmt: skip
 
 
 def _one_line(text: str) -> str:

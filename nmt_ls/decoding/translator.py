@@ -61,6 +61,8 @@ class Translator:
         masses: Sequence[np.ndarray | None] | None = None,
     ):
         self.models, self.subwords, self.decoding = tuple(models), subwords, decoding
+        self.truncated = 0
+        """Sentences so far that were longer than the limit and were cut there."""
         self._data = SearchData(
             list(params),
             list(masses or [None] * len(self.models)),
@@ -141,12 +143,16 @@ class Translator:
         first: int = 0,
         progress: bool = False,
     ) -> list[Translation]:
-        """As `translate`, for sentences that are subword ids with end-of-sentence."""
+        """As `translate`, for sentences that are subword ids with end-of-sentence.
+
+        A sentence of more than `longest_source` tokens is translated up to there, and counted in
+        `truncated`; whoever calls says so to the user.
+        """
         self._refuse(n_best, prefix)
+        source_ids = [self._cut(ids) for ids in source_ids]
         empty = Translation("", 0.0, 0.0, ())
         results = [empty] * len(source_ids)
         wanted = [i for i, ids in enumerate(source_ids) if len(ids) > 1]
-        self._refuse_too_long([len(source_ids[i]) for i in wanted])
         lengths = [(len(source_ids[i]),) for i in wanted]
         bar = tqdm(total=len(source_ids), unit="sentence", disable=None if progress else True)
         bar.update(len(source_ids) - len(wanted))
@@ -176,14 +182,17 @@ class Translator:
                 f"{self._limit(1)}; raise decoding.max_length_extra"
             )
 
-    def _refuse_too_long(self, lengths: Sequence[int]) -> None:
-        longest = max(lengths, default=0)
-        for model in self.models:
-            if model.positions == "learned" and longest > model.max_positions:
-                raise UserError(
-                    f"a sentence of {longest} tokens is longer than model.max_positions="
-                    f"{model.max_positions}, and learned positions end there; split it"
-                )
+    @property
+    def longest_source(self) -> int:
+        """The limit of source tokens, end-of-sentence included; longer sentences are cut there."""
+        learned = [m.max_positions for m in self.models if m.positions == "learned"]
+        return min([self.decoding.max_source_length, *learned])
+
+    def _cut(self, ids: Sequence[int]) -> Sequence[int]:
+        if len(ids) <= self.longest_source:
+            return ids
+        self.truncated += 1
+        return [*ids[: self.longest_source - 1], self.subwords.eos]
 
     def _limit(self, source_length: int) -> int:
         """Longest output for a source of so many tokens, end-of-sentence included in both."""

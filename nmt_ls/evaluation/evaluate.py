@@ -1,37 +1,49 @@
 """Evaluate a run on test sets: everything that results.json holds."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
 from nmt_ls.config import Config, CorpusConfig
 from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
+from nmt_ls.decoding.files import warn_of_truncated
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import by_length, by_word_frequency
+from nmt_ls.evaluation.comet import comet_score
 from nmt_ls.evaluation.fitting import Fitted, fit_run
 from nmt_ls.evaluation.inference_calibration import (
     inference_calibration,
     inference_labels,
+    marked_pieces,
     words_of_pieces,
 )
 from nmt_ls.evaluation.likelihood import likelihood
 from nmt_ls.evaluation.risk_coverage import risk_coverage
-from nmt_ls.evaluation.search_health import beam_curve, empty_translations
+from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,
     sentence_statistics,
     translation_metrics,
 )
-from nmt_ls.training.runs import LoadedRun, write_beside
+from nmt_ls.losses import TokenStatistics
+from nmt_ls.training.runs import LoadedRun
+
+
+class Evaluation(NamedTuple):
+    """What was measured on a test set, and what it was measured of."""
+
+    results: dict[str, Any]
+    """What results.json says of the test set."""
+    translations: list[Translation]
+    """Of its sources, in order."""
+    statistics: list[TokenStatistics]
+    """Of its first references, teacher-forced."""
 
 
 def evaluate(
@@ -41,8 +53,8 @@ def evaluate(
     fitted: tuple[Fitted, np.ndarray] | None = None,
     frequencies: Mapping[str, int] | None = None,
     progress: bool = False,
-) -> tuple[dict[str, Any], list[Translation]]:
-    """(what results.json says of a test set, the translations of its sources).
+) -> Evaluation:
+    """Everything that the run's configuration asks to measure on a test set.
 
     Args:
       run: the model.
@@ -52,7 +64,7 @@ def evaluate(
         quality by word frequency.
       progress: show a bar on a terminal.
     """
-    decoding = run.config.decoding
+    decoding, asked = run.config.decoding, run.config.evaluation
     statistics = score_tokens(
         run.config.model,
         run.subwords,
@@ -61,15 +73,20 @@ def evaluate(
         data.target_ids,
         batch_sentences=decoding.batch_sentences,
     )
-    translations = Translator.of([run]).translate_ids(
+    translator = Translator.of([run])
+    translations = translator.translate_ids(
         [ids.tolist() for ids in data.source_ids], progress=progress
     )
+    warn_of_truncated(translator)
     found = [t.text for t in translations]
     results = {
-        **translation_metrics(found, data.references),
+        **translation_metrics(
+            found, data.references, lowercase_tokenized=asked.lowercase_tokenized
+        ),
         **likelihood(statistics, data, run.subwords.unk),
         "unk_share": data.unk_share,
         "sentences": len(data.sources),
+        "truncated_sources": translator.truncated,
         "decode": dataclasses.asdict(decoding),
         "checkpoint": run.checkpoint,
         "label_smoothing": run.config.loss.label_smoothing,
@@ -78,17 +95,21 @@ def evaluate(
     results["by_source_length"] = by_length(found, data.references, data.sources)
     if frequencies is not None:
         results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
-    if run.config.evaluation.empty:
+    if asked.comet:
+        results |= comet_score(asked, data.sources, found, data.references)
+    if asked.empty:
         results |= empty_translations(run, data, translations)
-    if run.config.evaluation.beams:
-        results["beam_curve"] = beam_curve(run, data, run.config.evaluation.beams)
+    if asked.beams:
+        results["beam_curve"] = beam_curve(run, data, asked.beams)
+    if asked.strategies:
+        results["strategies"] = strategies(run, data, asked.strategies)
     results |= _selective(translations, found, data)
     inference = _inference_calibration(run, translations, data)
     if inference is not None:
         results["inference_calibration"] = inference
     if fitted is not None:
         results["adjusted"] = _adjusted(run, data, *fitted)
-    return results, translations
+    return Evaluation(results, translations, statistics)
 
 
 def _selective(
@@ -107,12 +128,15 @@ def _selective(
 def _inference_calibration(
     run: LoadedRun, translations: list[Translation], data: EvaluationSet
 ) -> dict[str, Any] | None:
-    """Calibration of the words that search chose; None for pretokenized text."""
-    if run.subwords.pretokenized:
+    """Calibration of the words that search chose; None where no word can be told from pieces."""
+    subwords = run.subwords
+    if subwords.pretokenized and not subwords.joiner.endswith(" "):
         return None
     log_probs, labels = [], []
     for translation, references in zip(translations, data.references, strict=True):
-        pieces = run.subwords.target_pieces(translation.tokens)
+        pieces = subwords.target_pieces(translation.tokens)
+        if subwords.pretokenized:
+            pieces = marked_pieces(pieces, subwords.joiner.rstrip())
         words, of_words = words_of_pieces(pieces, translation.token_log_probs)
         log_probs.append(of_words)
         labels.append(inference_labels(words, references[0].split()))
@@ -172,68 +196,6 @@ def files_as_set(run: LoadedRun, source: Path, references: list[Path]) -> Evalua
         source=str(source.absolute()), target=tuple(str(r.absolute()) for r in references)
     )
     return load_evaluation_set(source.stem, corpus, run.config, run.subwords)
-
-
-def store_results(
-    run_dir: Path, results: dict[str, Any], data: EvaluationSet, translations: list[Translation]
-) -> None:
-    """Merge a test set's results into results.json; its outputs go to `translations/`."""
-    folder = run_dir / "translations"
-    folder.mkdir(exist_ok=True)
-    write_beside(folder / f"{data.name}.txt", _lines([t.text for t in translations]))
-    write_beside(folder / f"{data.name}.source.txt", _lines(data.sources))
-    references = json.dumps(data.references, ensure_ascii=False)
-    write_beside(folder / f"{data.name}.references.json", references + "\n")
-    path = run_dir / "results.json"
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    stored[data.name] = finite(results)
-    write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
-
-
-def _lines(texts: list[str]) -> str:
-    return "".join(" ".join(t.replace("\r", "\n").split("\n")) + "\n" for t in texts)
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
-def results_table(found: dict[str, dict[str, Any]]) -> str:
-    """The main figures of each test set, a row each, and the sacreBLEU signatures."""
-    columns = {
-        "bleu": ".2f", "chrf": ".2f", "ter": ".2f", "perplexity": ".4f", "nll_per_token": ".4f",
-        "ece": ".4f", "mean_confidence": ".4f", "accuracy": ".4f", "sentences": "d",
-    }  # fmt: skip
-    rows = [
-        [name, *("–" if r[c] is None else format(r[c], form) for c, form in columns.items())]
-        for name, r in found.items()
-    ]
-    signatures = dict.fromkeys(r["bleu_signature"] for r in found.values())
-    table = tabulate(rows, ["test set", *columns], disable_numparse=True)
-    return f"{table}\nsacreBLEU: {'; '.join(signatures)}{_adjusted_table(found)}"
-
-
-def _adjusted_table(found: dict[str, dict[str, Any]]) -> str:
-    rows = []
-    for name, results in found.items():
-        adjusted = results.get("adjusted")
-        for kind, r in ({"raw": results, **adjusted} if adjusted else {}).items():
-            settings = [r.get("temperature", 1.0), r.get("delta", 0.0)]
-            figures = [r["perplexity"], r["nll_per_token"], r["ece"], r["gap"]]
-            shown = ["–" if x is None else f"{x:.4f}" for x in figures]
-            rows.append([name, kind, *(f"{x:.3f}" for x in settings), *shown])
-    if not rows:
-        return ""
-    headers = ["test set", "distribution", "temperature", "δ", "perplexity", "nll_per_token"]
-    table = tabulate(rows, [*headers, "ece", "gap"], disable_numparse=True)
-    return f"\n\nFitted on the validation set:\n{table}"
 
 
 def make_validator(

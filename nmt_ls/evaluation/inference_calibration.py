@@ -152,6 +152,24 @@ def inference_calibration(
     }
 
 
+def marked_pieces(pieces: Sequence[str], joiner: str) -> list[str]:
+    """Pieces of pre-segmented text ("Haus@@", "tür") as SentencePiece writes them ("▁Haus", "tür").
+
+    Args:
+      pieces: T pieces; one that ends with `joiner` is joined to the next.
+      joiner: "@@" of subword-nmt, without its space.
+    """
+    marked, joined = [], False
+    for piece in pieces:
+        if piece in CONTROL_PIECES or piece == _UNKNOWN:
+            marked.append(piece)
+            joined = False
+            continue
+        marked.append(("" if joined else "▁") + piece.removesuffix(joiner))
+        joined = piece.endswith(joiner)
+    return marked
+
+
 def words_of_pieces(
     pieces: Sequence[str], log_probs: ArrayLike, control: Collection[str] = CONTROL_PIECES
 ) -> tuple[list[str], np.ndarray]:

@@ -25,11 +25,12 @@ def likelihood(
       `nll_per_token` (nats), `perplexity` (its exponential), `nll_per_character` (Σ nll over the
       Unicode code points of the raw references) and `nll_per_word` (over their white-space words;
       both None where an `<unk>` was met, since it hides characters), `nll_total`, `tokens`,
-      `entropy` (mean, nats), what `calibration` measures and its intervals over sentences.
+      `entropy` (mean, nats), what `calibration` measures and its intervals over sentences; and
+      `without_end_of_sentence`: the calibration, nll and entropy of the other tokens alone.
     """
 
-    def all_of(name: str) -> np.ndarray:
-        parts = [np.asarray(getattr(s, name), np.float64) for s in statistics]
+    def all_of(name: str, end: int | None = None) -> np.ndarray:
+        parts = [np.asarray(getattr(s, name), np.float64)[:end] for s in statistics]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     nll = all_of("nll")
@@ -45,8 +46,17 @@ def likelihood(
         "nll_per_character": None if met_unknown or not characters else total / characters,
         "nll_total": total,
         "tokens": tokens,
-        "entropy": float(all_of("entropy").mean()) if tokens else math.nan,
+        "entropy": _mean(all_of("entropy")),
         "nll_per_word": None if met_unknown or not words else total / words,
         **calibration(all_of("confidence"), all_of("correct")),
         **calibration_intervals(all_of("confidence"), all_of("correct"), sentence),
+        "without_end_of_sentence": {
+            **calibration(all_of("confidence", -1), all_of("correct", -1)),
+            "nll_per_token": _mean(all_of("nll", -1)),
+            "entropy": _mean(all_of("entropy", -1)),
+        },
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan

@@ -1,8 +1,8 @@
-"""Is search held back by the model? Empty translations, and what wider beams do to length."""
+"""Is search held back by the model? Empty translations, wider beams, sampling and MBR instead."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -67,3 +67,22 @@ def beam_curve(run: LoadedRun, data: EvaluationSet, beams: Sequence[int]) -> lis
         log_p = float(np.mean([t.log_prob for t in outputs]))
         curve.append({"beam": beam, **{k: metrics[k] for k in kept}, "mean_log_prob": log_p})
     return curve
+
+
+def strategies(
+    run: LoadedRun, data: EvaluationSet, names: Sequence[Literal["sample", "mbr"]]
+) -> dict[str, dict[str, Any]]:
+    """BLEU, chrF, length ratio and empty outputs of other ways to decode, by strategy.
+
+    Smoothing hurts sampling and MBR where search does not notice: every token keeps some of it.
+    All other settings are the run's: `decoding.samples`, `utility`, `top_k`, `top_p`, ….
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        decoding = dataclasses.replace(run.config.decoding, strategy=name)
+        outputs = Translator.of([run], decoding).translate_ids(
+            [ids.tolist() for ids in data.source_ids]
+        )
+        metrics = translation_metrics([t.text for t in outputs], data.references)
+        found[name] = {k: metrics[k] for k in ("bleu", "chrf", "length_ratio", "empty_outputs")}
+    return found

@@ -12,9 +12,9 @@ from nmt_ls.evaluation.evaluate import (
     evaluate,
     fitted_on_validation,
     make_validator,
-    store_results,
     test_sets,
 )
+from nmt_ls.evaluation.results import store_results
 from nmt_ls.parallel import is_main
 from nmt_ls.training.runs import LoadedRun, load_run
 from nmt_ls.training.trainer import fit
@@ -81,9 +81,9 @@ def evaluate_run(run_dir: Path) -> None:
     run = load_run(run_dir)
     fitted = fitted_on_validation(run)
     for data in test_sets(run):
-        results, translations = evaluate(run, data, fitted=fitted)
+        evaluation = evaluate(run, data, fitted=fitted)
         if is_main():
-            store_results(run_dir, results, data, translations)
+            store_results(run_dir, data, evaluation, run.subwords)
 
 
 def with_smoothing(config: Config, label_smoothing: float, seed: int) -> Config:

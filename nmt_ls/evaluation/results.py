@@ -1,0 +1,97 @@
+"""What an evaluation leaves behind: results.json, outputs for others to test again, a table."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.subwords import Subwords
+from nmt_ls.evaluation.evaluate import Evaluation
+from nmt_ls.training.runs import write_beside
+
+
+def store_results(
+    run_dir: Path, data: EvaluationSet, evaluation: Evaluation, subwords: Subwords
+) -> None:
+    """Merge a test set's results into results.json; its outputs go to `translations/`.
+
+    There `NAME.txt` has the translations, `NAME.source.txt` the sources, `NAME.references.json` a
+    list of references per sentence, and `NAME.jsonl` per sentence what tests of significance and
+    pictures need: `translation`, `score`, `log_prob`, its `pieces` with their `token_log_probs`,
+    and of the first reference `reference_nll` (Σ, nats) and `reference_tokens`.
+    """
+    results, translations, statistics = evaluation
+    folder = run_dir / "translations"
+    folder.mkdir(exist_ok=True)
+    write_beside(folder / f"{data.name}.txt", _lines([t.text for t in translations]))
+    write_beside(folder / f"{data.name}.source.txt", _lines(data.sources))
+    references = json.dumps(data.references, ensure_ascii=False)
+    write_beside(folder / f"{data.name}.references.json", references + "\n")
+    records = [
+        {
+            "translation": t.text,
+            "score": t.score,
+            "log_prob": t.log_prob,
+            "pieces": subwords.target_pieces(t.tokens),
+            "token_log_probs": [round(p, 6) for p in t.token_log_probs],
+            "reference_nll": float(s.nll.sum(dtype=np.float64)),
+            "reference_tokens": len(s.nll),
+        }
+        for t, s in zip(translations, statistics, strict=True)
+    ]
+    lines = [json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records]
+    write_beside(folder / f"{data.name}.jsonl", "".join(lines))
+    path = run_dir / "results.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored[data.name] = finite(results)
+    write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+
+
+def _lines(texts: list[str]) -> str:
+    return "".join(" ".join(t.replace("\r", "\n").split("\n")) + "\n" for t in texts)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def results_table(found: dict[str, dict[str, Any]]) -> str:
+    """The main figures of each test set, a row each, and the sacreBLEU signatures."""
+    columns = {
+        "bleu": ".2f", "chrf": ".2f", "ter": ".2f", "perplexity": ".4f", "nll_per_token": ".4f",
+        "ece": ".4f", "mean_confidence": ".4f", "accuracy": ".4f", "sentences": "d",
+    }  # fmt: skip
+    rows = [
+        [name, *("–" if r[c] is None else format(r[c], form) for c, form in columns.items())]
+        for name, r in found.items()
+    ]
+    signatures = dict.fromkeys(r["bleu_signature"] for r in found.values())
+    table = tabulate(rows, ["test set", *columns], disable_numparse=True)
+    return f"{table}\nsacreBLEU: {'; '.join(signatures)}{_adjusted_table(found)}"
+
+
+def _adjusted_table(found: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, results in found.items():
+        adjusted = results.get("adjusted")
+        for kind, r in ({"raw": results, **adjusted} if adjusted else {}).items():
+            settings = [r.get("temperature", 1.0), r.get("delta", 0.0)]
+            figures = [r["perplexity"], r["nll_per_token"], r["ece"], r["gap"]]
+            shown = ["–" if x is None else f"{x:.4f}" for x in figures]
+            rows.append([name, kind, *(f"{x:.3f}" for x in settings), *shown])
+    if not rows:
+        return ""
+    headers = ["test set", "distribution", "temperature", "δ", "perplexity", "nll_per_token"]
+    table = tabulate(rows, [*headers, "ece", "gap"], disable_numparse=True)
+    return f"\n\nFitted on the validation set:\n{table}"
