@@ -160,11 +160,12 @@ class ModelConfig:
 class LossConfig:
     """What a step minimises: label-smoothed cross-entropy, or a relative of it."""
 
-    kind: Literal["label_smoothing", "confidence_penalty", "generalized_entropy"] = (
-        "label_smoothing"
-    )
+    kind: Literal[
+        "label_smoothing", "confidence_penalty", "generalized_entropy", "distillation"
+    ] = "label_smoothing"
     """confidence_penalty: nll + beta·KL(p‖prior), for the uniform prior nll − beta·H(p) (Pereyra
-    et al. 2017). generalized_entropy: nll + beta·D_alpha(prior‖p) (Meister et al. 2020)."""
+    et al. 2017). generalized_entropy: nll + beta·D_alpha(prior‖p) (Meister et al. 2020).
+    distillation: (1−beta)·nll + beta·T²·KL(p of `teacher_run`‖p) (Hinton et al. 2015)."""
     label_smoothing: Probability = 0.1
     """ε: the share of each target's probability mass that is spread over the vocabulary."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -199,7 +200,11 @@ class LossConfig:
     """Weighs each token's loss by the rarity of its class, as PyTorch's class weights do:
     ∝ (count + 1)^−power, 1 on average over the training text; 0 is off."""
     beta: NonNegative = 0.1
-    """confidence_penalty, generalized_entropy: strength."""
+    """confidence_penalty, generalized_entropy: strength; distillation: the teacher's share."""
+    teacher_run: str = ""
+    """distillation: the run that is learnt from, a run directory with the same subwords."""
+    teacher_temperature: Above0 = 1.0
+    """distillation: T, both distributions are taken to the power of 1/T."""
     alpha: Probability = 0.5
     """generalized_entropy: 0 is the confidence penalty, 1 label smoothing."""
 

@@ -113,6 +113,13 @@ def _loss(config: Config) -> Iterator[str]:
             f"loss.graduated={loss.graduated} with loss.graduated_run={loss.graduated_run!r}: "
             "graduated=run names a run there, the others none"
         )
+    if (loss.kind == "distillation") != bool(loss.teacher_run):
+        yield (
+            f"loss.kind={loss.kind} with loss.teacher_run={loss.teacher_run!r}: "
+            "distillation names a run there, the others none"
+        )
+    if loss.kind == "distillation" and loss.beta > 1:
+        yield f"loss.beta={loss.beta:g} is the teacher's share of the loss; at most 1"
     if loss.graduated_below > loss.graduated_above:
         yield (
             f"loss.graduated_below={loss.graduated_below:g} is above "
@@ -126,7 +133,8 @@ def _loss(config: Config) -> Iterator[str]:
             "needs loss.convention=pytorch and loss.prior=uniform"
         )
     if loss.kind != "label_smoothing":
-        theirs = ("convention", "graduated", "class_weight_power", "z_loss", "schedule")
+        theirs = ["convention", "graduated", "class_weight_power", "z_loss", "schedule"]
+        theirs += ["prior"] if loss.kind == "distillation" else []
         for name in theirs:
             value = getattr(loss, name)
             if value != getattr(LossConfig(), name):

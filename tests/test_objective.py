@@ -22,6 +22,7 @@ from nmt_ls.config import LossConfig
 from nmt_ls.config_checks import check_together
 from nmt_ls.losses import (
     class_weighted,
+    distillation,
     generalized_entropy,
     graduated_smoothing,
     label_smoothed_cross_entropy,
@@ -123,6 +124,17 @@ def test_entropy_regularisation(settings: dict, alpha: float) -> None:
     assert_close(sums.nll, jnp.sum(token_statistics(logits, BATCH.target, WHERE).nll), 1e-6)
 
 
+def test_distillation() -> None:
+    loss = LossConfig(kind="distillation", teacher_run="there", teacher_temperature=2.0)
+    teacher = random_params(PLAIN, *SIZES, 7)
+    expected = distillation(
+        logits_of(), BATCH.target, logits_of(seed=7), 0.6, temperature=2.0, where=WHERE
+    )
+    sums = sums_of(loss, epsilon=0.6, teacher=teacher)
+    assert_close(sums.loss, jnp.sum(expected), 1e-6)
+    assert_close(sums.nll, jnp.sum(token_statistics(logits_of(), BATCH.target, WHERE).nll), 1e-6)
+
+
 @pytest.mark.parametrize("graduated", ["self", "run"])
 def test_graduated(graduated: str) -> None:
     loss = LossConfig(
@@ -166,6 +178,8 @@ def test_a_run_graduated_by_another(tmp_path) -> None:
         ({"class_weight_power": 1.0, "prior": "unigram"}, "loss.class_weight_power=1"),
         ({"class_weight_power": 1.0, "convention": "fairseq"}, "loss.class_weight_power=1"),
         ({"kind": "confidence_penalty", "z_loss": 0.1}, "loss.z_loss=0.1 belongs to"),
+        ({"kind": "distillation"}, "loss.kind=distillation with loss.teacher_run=''"),
+        ({"kind": "distillation", "teacher_run": "x", "beta": 1.5}, "loss.beta=1.5"),
         ({"kind": "generalized_entropy", "graduated": "self"}, "loss.graduated=self belongs to"),
     ],
 )

@@ -5,6 +5,7 @@ from nmt_ls.losses.cross_entropy import (
     label_smoothed_cross_entropy,
     label_smoothed_cross_entropy_with_statistics,
 )
+from nmt_ls.losses.distillation import distillation
 from nmt_ls.losses.linear import (
     linear_label_smoothed_cross_entropy,
     linear_label_smoothed_cross_entropy_sum,
@@ -30,6 +31,7 @@ __all__ = [
     "class_weighted",
     "confidence_penalty",
     "convention",
+    "distillation",
     "generalized_entropy",
     "graduated_smoothing",
     "label_smoothed_cross_entropy",

@@ -47,17 +47,16 @@ def _inputs_of(config: Config) -> tuple[PreparedData, LoadedRun | None, LoadedRu
     data = prepare(config, subwords=subwords_of.subwords if subwords_of else None, log=log.info)
     if teacher is not None and teacher.subwords.fingerprint != data.subwords.fingerprint:
         raise UserError(
-            f"loss.graduated_run: {teacher.run_dir} has other subwords than"
+            f"the loss's teacher {teacher.run_dir} has other subwords than"
             f" training.init_from={config.training.init_from}; both must share theirs"
         )
     return data, start, teacher
 
 
 def _teacher_of(config: Config) -> LoadedRun | None:
-    """The run whose confidences graduate ε."""
-    if config.loss.graduated != "run":
-        return None
-    return load_run(Path(config.loss.graduated_run))
+    """The run whose confidences graduate ε, or that is distilled."""
+    name = config.loss.graduated_run or config.loss.teacher_run
+    return load_run(Path(name)) if name else None
 
 
 def _start_of(config: Config) -> LoadedRun | None:

@@ -15,6 +15,7 @@ from nmt_ls.losses import (
     TokenStatistics,
     class_weighted,
     convention,
+    distillation,
     generalized_entropy,
     graduated_smoothing,
     linear_label_smoothed_cross_entropy_sum_with_statistics,
@@ -35,7 +36,7 @@ class LossData(NamedTuple):
     """Who receives ε, where the configuration says so; else the convention's."""
     class_weights: Float[Array | np.ndarray, "V"] | None = None
     teacher: Params | None = None
-    """Parameters of the run whose confidences graduate ε."""
+    """Parameters of the run whose confidences graduate ε, or that is distilled."""
 
 
 def loss_data(loss: LossConfig, count: Callable[[], Int[np.ndarray, "V"]], pad: int) -> LossData:
@@ -190,4 +191,33 @@ def make_objective(
         )
         return jnp.sum(losses), jnp.sum(nll)
 
-    return smoothed if loss.kind == "label_smoothing" else regularized
+    def distilled(transformer, hidden, part, beta, data: LossData):
+        matrix, bias = transformer.output_matrix()
+        where = real_tokens(part.target, part.target_lengths)
+        assert teacher_graph is not None
+        assert data.teacher is not None
+        knowing = model_of(teacher_graph, data.teacher)
+        theirs, _ = teacher_forced(knowing, part, bos)
+
+        def both(logits, labels, theirs, where):
+            nll = token_statistics(logits, labels, where).nll
+            taught = distillation(
+                logits, labels, knowing.logits(theirs), beta,
+                temperature=loss.teacher_temperature, where=where,
+            )  # fmt: skip
+            return taught, jax.lax.stop_gradient(nll)
+
+        losses, nll = linear_loss(
+            both,
+            hidden,
+            matrix,
+            part.target,
+            jax.lax.stop_gradient(theirs),
+            bias=bias,
+            where=where,
+            logit_softcap=_softcap(transformer),
+        )
+        return jnp.sum(losses), jnp.sum(nll)
+
+    kinds = {"label_smoothing": smoothed, "distillation": distilled}
+    return kinds.get(loss.kind, regularized)

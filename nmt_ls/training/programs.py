@@ -18,6 +18,7 @@ _DECISIVE = (
 _DATA_OF_LOSS = (
     *("label_smoothing", "final_label_smoothing", "schedule", "beta"),
     *("prior", "prior_temperature", "class_weight_power", "graduated_run"),
+    "teacher_run",
 )
 """Loss settings that reach the step as numbers and arrays."""
 
