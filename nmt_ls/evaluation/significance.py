@@ -4,7 +4,7 @@ sacreBLEU's `PairedTest` gives no interval of the difference and only resamples 
 systems, so the resampling is done here, on sacreBLEU's counts and with its formulas.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,9 @@ def over_seeds(values: Sequence[float | None]) -> dict:
     return result
 
 
-def paired_over_seeds(system: dict[int, float | None], baseline: dict[int, float | None]) -> dict:
+def paired_over_seeds(
+    system: Mapping[int, float | None], baseline: Mapping[int, float | None]
+) -> dict:
     """Differences between runs of the same seed, which share initialisation and data order.
 
     Args:
