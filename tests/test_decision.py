@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nmt_ls.evaluation.significance import holm, paired_over_seeds
-from nmt_ls.study.decision import ALPHA, corrected, decide, lowest
+from nmt_ls.evaluation.significance import ALPHA, holm, paired_over_seeds
+from nmt_ls.study.decision import corrected, decide, lowest
 
 
 def difference(*values: float) -> dict:

@@ -5,8 +5,8 @@ import math
 import pytest
 from test_comparison import made_up_sweep, only_numbers
 
+from nmt_ls.evaluation.formatting import interval, mean_sd, number, p_value
 from nmt_ls.study.comparison import compare, headline, sentence
-from nmt_ls.study.formatting import interval, mean_sd, number, p_value
 from nmt_ls.study.wording import headlines
 
 CLEAR = {

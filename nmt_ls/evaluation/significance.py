@@ -21,6 +21,9 @@ from nmt_ls.evaluation.resampling import (
 )
 from nmt_ls.evaluation.translation import MetricName, scores_from_statistics
 
+ALPHA = 0.05
+"""A p-value below it is called a difference."""
+
 
 def over_seeds(values: Sequence[float | None]) -> dict:
     """Mean, standard deviation and 95 % interval of one number measured with several seeds.

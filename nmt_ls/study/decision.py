@@ -8,9 +8,8 @@ there are none (`python -m nmt_ls.study.false_alarms` counts them).
 from collections.abc import Mapping
 from typing import Any
 
-from nmt_ls.evaluation.significance import holm, paired_over_seeds
+from nmt_ls.evaluation.significance import ALPHA, holm, paired_over_seeds
 
-ALPHA = 0.05
 SEEDS_NEEDED = 3
 """Two seeds leave one degree of freedom: their interval is 18 standard errors wide."""
 

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from tabulate import tabulate
 
 from nmt_ls.evaluation.resampling import SEED, generator
-from nmt_ls.evaluation.significance import holm, paired_over_seeds
-from nmt_ls.study.decision import ALPHA, decide, lowest
+from nmt_ls.evaluation.significance import ALPHA, holm, paired_over_seeds
+from nmt_ls.study.decision import decide, lowest
 
 SMOOTHING = ("0.0", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5")
 """The first is the baseline."""

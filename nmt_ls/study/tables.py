@@ -8,8 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from nmt_ls.evaluation.formatting import MISSING, interval, mean_sd, number, p_value
 from nmt_ls.evaluation.significance import over_seeds
-from nmt_ls.study.formatting import MISSING, interval, mean_sd, number, p_value
 from nmt_ls.study.measures import MEASURES, finite, measured
 
 OTHERS = ("sentences", "tokens", "bleu_signature")

@@ -5,8 +5,9 @@ What is said to differ was decided in `decision`; everything else is said to hav
 
 from collections.abc import Sequence
 
-from nmt_ls.study.decision import ALPHA, SEEDS_NEEDED
-from nmt_ls.study.formatting import interval, number, p_value
+from nmt_ls.evaluation.formatting import interval, number, p_value
+from nmt_ls.evaluation.significance import ALPHA
+from nmt_ls.study.decision import SEEDS_NEEDED
 from nmt_ls.study.measures import key
 from nmt_ls.study.tables import evidence, perplexities, results_csv, table, table_rows
 
