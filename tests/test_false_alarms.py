@@ -1,5 +1,7 @@
 """The rule that decides keeps its promise on studies in which there is nothing to find."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -30,6 +32,17 @@ def test_without_holm_or_with_resampled_seeds_it_would_be_false_far_more_often(r
     assert rates.uncorrected > 0.15
     assert rates.one_contrast_bootstrap > 0.15
     assert rates.bootstrap > 0.4 and rates.bootstrap_holm > 0.2
+
+
+def test_the_page_says_what_was_counted(rates):
+    page = (Path(__file__).parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
+    start = next(i for i, row in enumerate(rows) if row[0].startswith(" false alarms"))
+    column = [cell.strip() for cell in rows[start]].index("5 seeds")
+    shown = [row[column].strip() for row in rows[start + 1 : start + 8]]
+    names = ("decided", "uncorrected", "bootstrap", "bootstrap_holm", "one_contrast")
+    names += ("one_contrast_bootstrap", "lowest")
+    assert shown == [f"{100 * getattr(rates, name):.1f}" for name in names]
 
 
 def test_studies_are_paired_by_seed_and_normal():

@@ -122,6 +122,9 @@ def test_settings_of_a_grid_are_named():
         "On test with model.dropout = 0",
         "On test with model.dropout = 0.3",
     ]
+    words = [run | {"settings": {"data.noise": None, "loss.prior": "unigram"}} for run in runs[:10]]
+    text = headline(compare(words))
+    assert text.startswith("On test with data.noise = null, loss.prior = unigram, ε = 0.1 gives")
 
 
 def test_a_mean_that_seeds_and_sentences_doubt_says_so():

@@ -3,6 +3,7 @@
 What is said to differ was decided in `decision`; everything else is said to have been measured.
 """
 
+import json
 from collections.abc import Sequence
 
 from nmt_ls.evaluation.formatting import interval, number, p_value
@@ -62,7 +63,9 @@ def block_sentence(block: dict) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
