@@ -95,6 +95,10 @@ def test_one_seed_speaks_of_a_pair_of_models():
     assert "(one seed, no stored translations: no interval)" in headline(bare)
     unpaired = compare(only_numbers({(0.0, 1): 30.0, (0.1, 2): 31.0}))
     assert "no seed was run with both" in headline(unpaired)
+    several = only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0})
+    for run in several:
+        run["results"]["other"] = run["results"]["test"]
+    assert "in BLEU: translations are not stored" in headline(compare(several))
 
 
 def test_a_claim_about_calibration_needs_seeds_that_agree():

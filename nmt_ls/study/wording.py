@@ -74,7 +74,10 @@ def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
     found = evidence(bleu)
     name, base = f"ε = {float(epsilon):g}", f"ε = {float(block['baseline']):g}"
     if not bleu["n"]:
-        return f"{name} cannot be compared with {base} in BLEU: no seed was run with both"
+        both = (block["by_smoothing"][e] for e in (epsilon, key(block["baseline"])))
+        of_both = [setting["measures"]["bleu"]["n"] for setting in both]
+        why = "no seed was run with both" if all(of_both) else "translations are not stored"
+        return f"{name} cannot be compared with {base} in BLEU: {why}"
     measured = f"{name} scored {number(bleu['mean'], 2, True)} BLEU against {base}"
     if found is None:
         return f"{measured} (one seed, no stored translations: no interval)"
