@@ -176,6 +176,29 @@ def _report(arguments: argparse.Namespace) -> None:
     print(report(arguments.sweep))
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    from nmt_ls.evaluation.pair import (
+        compare_pair,
+        outputs_of_files,
+        outputs_of_runs,
+        pair_table,
+    )
+
+    a, b = arguments.systems
+    if arguments.reference and arguments.split:
+        raise UserError("--split is a test set of two runs; with --reference A and B are files")
+    if arguments.source and not arguments.reference:
+        raise UserError("--source goes with --reference; runs have their sources stored")
+    if arguments.reference:
+        outputs = outputs_of_files(a, b, arguments.reference, arguments.source)
+        sets = {arguments.reference[0].name: outputs}
+    else:
+        sets = outputs_of_runs(a, b, arguments.split)
+    found = {name: compare_pair(outputs) for name, outputs in sets.items()}
+    print("\n\n".join(pair_table(r, name, str(a), str(b)) for name, r in found.items()))
+    _write_json(arguments.output, {"a": str(a), "b": str(b), "tests": found})
+
+
 def _average(arguments: argparse.Namespace) -> None:
     from nmt_ls.training.runs import average_run
 
@@ -222,6 +245,7 @@ _VERBS = {
     "translate": _translate,
     "score": _score,
     "report": _report,
+    "compare": _compare,
     "average": _average,
     "bench": _bench,
     "settings": _settings,
@@ -247,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _quiet()
     try:
         arguments = make_parser(_VERBS).parse_args(argv)
-        if arguments.verb not in ("settings", "report", "bench"):
+        if arguments.verb not in ("settings", "report", "compare", "bench"):
             from nmt_ls.compilation import enable_compilation_cache
 
             enable_compilation_cache()

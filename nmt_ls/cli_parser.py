@@ -88,6 +88,16 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     report = verb("report", "rebuild a sweep's report from stored results")
     report.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's directory")
 
+    compare = verb("compare", "two systems on the same sentences: scores and significance")
+    compare.add_argument(
+        "systems", type=Path, nargs=2, metavar="SYSTEM",
+        help="A and B: evaluated runs, or with --reference files of translations",
+    )  # fmt: skip
+    compare.add_argument("--split", help="a test set of both runs; default: each that both have")
+    compare.add_argument("--reference", type=Path, action="append", help="a file; repeatable")
+    compare.add_argument("--source", type=Path, help="their source: BLEU by its length as well")
+    compare.add_argument("--output", type=Path, help="also write the results as JSON")
+
     average = verb("average", "average the last checkpoints of a run")
     average.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
     average.add_argument("--last", type=int, default=5, help="how many")

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from nmt_ls.evaluation import calibration as module
-from nmt_ls.evaluation import significance
+from nmt_ls.evaluation import resampling
 from nmt_ls.evaluation.calibration import calibration, calibration_intervals, merge_reliability
 
 predictions = st.lists(
@@ -176,7 +175,7 @@ def made_up(random, sentences: int, spread: float = 0.2):
 def test_intervals_are_those_of_resampled_sentences():
     # The same draws as those of BLEU, the tokens written out and measured anew.
     confidence, correct, sentence = made_up(np.random.default_rng(0), 30)
-    drawn = significance._generator(7, purpose=0).integers(30, size=(60, 30))
+    drawn = resampling.generator(7, purpose=0).integers(30, size=(60, 30))
     resamples = []
     for row in drawn:
         tokens = np.concatenate([np.flatnonzero(sentence == index) for index in row])
@@ -188,11 +187,6 @@ def test_intervals_are_those_of_resampled_sentences():
         assert found[f"{name}_ci95"] == pytest.approx(expected.tolist())
 
 
-def test_intervals_have_the_constants_of_significance():
-    for name in ("SAMPLES", "SEED", "LEVEL"):
-        assert getattr(module, name) == getattr(significance, name)
-
-
 def test_intervals_do_not_depend_on_names_of_sentences_order_of_tokens_or_blocks(monkeypatch):
     random = np.random.default_rng(1)
     confidence, correct, sentence = made_up(random, 25)
@@ -200,7 +194,7 @@ def test_intervals_do_not_depend_on_names_of_sentences_order_of_tokens_or_blocks
     order = random.permutation(len(sentence))
     renamed = (sentence[order].astype(np.int32) - 3) * 1000
     shuffled = calibration_intervals(confidence[order], correct[order], renamed, samples=40)
-    monkeypatch.setattr(module, "_BLOCK", 70)  # two resamples at a time
+    monkeypatch.setattr(resampling, "_BLOCK", 70)  # two resamples at a time
     blocks = calibration_intervals(confidence, correct, sentence, samples=40)
     for name, interval in expected.items():
         assert shuffled[name] == pytest.approx(interval)

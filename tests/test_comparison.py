@@ -110,7 +110,7 @@ def test_means_and_paired_differences_by_hand():
     assert bleu["mean"] == pytest.approx(0.8)
     # t(0.975; 1) = 12.706; the standard error is 0.2.
     assert bleu["ci95"] == pytest.approx([0.8 - 2.5412, 0.8 + 2.5412], abs=1e-3)
-    assert bleu["p_holm"] == bleu["p"]
+    assert bleu["p"] is not None and bleu["p_holm"] is None  # two seeds decide nothing
     assert "bootstrap" not in bleu
     assert result["0.1"]["measures"]["chrf"] == {
         "n": 0,
@@ -152,34 +152,15 @@ def test_examples_are_where_the_models_differ(comparison):
     assert {e["seed"] for e in examples} == {1}
 
 
-def test_words_when_it_is_clear_and_when_it_is_not():
-    clear = {(0.0, s): 30.0 + 0.1 * s for s in range(1, 6)}
-    clear |= {(0.1, s): 30.6 + 0.1 * s + 0.01 * (-1) ** s for s in range(1, 6)}
-    comparison = compare(only_numbers(clear))
-    text = sentence(comparison, "test")
-    assert text.startswith("On test, ε = 0.1 gives +0.60 BLEU over ε = 0 (95 % interval +0.5")
-    assert "5 seeds, p < 0.001" in text
-    assert text.endswith("perplexity goes from 5.00 to 5.40.")
-    unclear = {(0.0, 1): 30.0, (0.0, 2): 31.0, (0.1, 1): 30.5, (0.1, 2): 31.1}
-    text = sentence(compare(only_numbers(unclear)), "test")
-    assert text.startswith("On test, ε = 0.1 shows no clear difference in BLEU from ε = 0: +0.30")
-    assert "−2.2" in text and "2 seeds" in text
-    worse = {cell: -bleu for cell, bleu in clear.items()}
-    assert "gives −0.60 BLEU" in sentence(compare(only_numbers(worse)), "test")
-
-
-def test_words_of_one_seed_say_so():
+def test_one_seed_has_only_the_bootstrap_over_sentences():
     comparison = compare(made_up_sweep((0.0, 0.1), (1,)), samples=200)
     bleu = comparison["tests"]["flickr"]["by_smoothing"]["0.1"]["differences"]["bleu"]
     assert (bleu["ci95"], bleu["p"], bleu["p_holm"]) == (None, None, None)
-    assert bleu["bootstrap"]["ci95"]
-    assert "over the sentences of one seed only" in sentence(comparison, "flickr")
+    assert bleu["bootstrap"]["ci95"] and bleu["bootstrap"]["seeds"] == 1
+    assert comparison["pooled"][""]["decision"]["verdicts"] == {"0.1": "too few seeds"}
+    assert comparison["pooled"][""]["calibration"]["decided"] is False
     text = table(comparison, "flickr")
     assert "±" not in text and "over sentences]" in text
-    bare = compare(only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0}))
-    assert "no interval" in sentence(bare, "test")
-    unpaired = compare(only_numbers({(0.0, 1): 30.0, (0.1, 2): 31.0}))
-    assert "no seed was run with both" in sentence(unpaired, "test")
 
 
 def test_one_smoothing_is_nothing_to_compare():
@@ -189,11 +170,121 @@ def test_one_smoothing_is_nothing_to_compare():
     assert table(comparison, "test").splitlines()[-1].split()[:3] == ["0.1", "2", "30.50"]
 
 
-def test_several_contrasts_are_corrected_and_named(comparison):
-    assert "Holm, 2 contrasts" in sentence(comparison, "flickr")
-    assert "p (Holm)" in table(comparison, "flickr")
-    only_two = compare(made_up_sweep((0.0, 0.1), (1, 2)), samples=50)
-    assert "Holm" not in sentence(only_two, "flickr") + table(only_two, "flickr")
+def test_the_bootstrap_never_decides():
+    # Three seeds that agree on the sign and sentences that leave no doubt; over seeds p is 0.10.
+    runs = made_up_sweep((0.0, 0.1), (1, 2, 3))
+    for run, bleu in zip(runs, (30.0, 30.0, 30.0, 30.2, 30.9, 30.7), strict=True):
+        run["results"]["flickr"]["bleu"] = bleu
+    block = compare(runs, samples=200)["pooled"][""]
+    bleu = block["by_smoothing"]["0.1"]["differences"]["bleu"]
+    assert bleu["bootstrap"]["p"] < 0.01 < 0.05 < bleu["p"]
+    assert block["decision"] == {
+        "differs": [],
+        "verdicts": {"0.1": "no clear difference"},
+        "alpha": 0.05,
+        "seeds_needed": 3,
+    }
+
+
+def test_test_sets_together_are_one_set():
+    runs = made_up_sweep((0.0, 0.1), (1, 2, 3), tests=("flickr", "coco"), sentences=20)
+    for run in runs[::2]:  # evaluated once more, by hand
+        run["results"]["validation"] = run["results"]["coco"] | {"bleu": 99.0}
+    comparison = compare(runs, samples=30)
+    assert list(comparison["tests"]) == ["flickr", "coco", "validation"]
+    block = comparison["pooled"][""]
+    assert block["tests"] == ["flickr", "coco"]
+    assert block["test"] == "flickr and coco together"
+    assert (block["sentences"], block["tokens"], block["left_out"]) == (40, 800, [])
+    for run, bleu in zip(
+        runs[:3], block["by_smoothing"]["0.0"]["measures"]["bleu"]["values"], strict=True
+    ):
+        both = [run[kind]["flickr"] + run[kind]["coco"] for kind in ("translations", "references")]
+        assert bleu == pytest.approx(translation_metrics(*both)["bleu"])
+    assert block["by_smoothing"]["0.1"]["differences"]["bleu"]["bootstrap"]["seeds"] == 3
+    assert all(test["decision"] is None for test in comparison["tests"].values())
+    assert block["decision"]["verdicts"].keys() == {"0.1"}
+    for example in block["examples"]:
+        spread = list(example["chrf"].values())
+        assert example["test"] in ("flickr", "coco") and spread[0] != spread[1]
+        of_test = comparison["tests"][example["test"]]["examples"]
+        assert of_test[0]["chrf"].keys() == example["chrf"].keys()
+    first = block["examples"][0]
+    assert any(first == other for t in ("flickr", "coco") for other in
+               comparison["tests"][t]["examples"])  # fmt: skip
+    json.dumps(comparison, allow_nan=False)
+
+
+def test_a_run_that_is_not_evaluated_on_all_sets_is_left_out_and_named():
+    runs = made_up_sweep((0.0, 0.1), (1, 2), tests=("flickr", "coco"), sentences=5)
+    del runs[3]["results"]["coco"]
+    block = compare(runs, samples=5)["pooled"][""]
+    assert block["left_out"] == ["smoothing_0.1_seed_2"]
+    assert block["by_smoothing"]["0.1"]["seeds"] == [1]
+
+
+def test_one_test_set_is_pooled_as_it_is(comparison):
+    test, pooled = comparison["tests"]["flickr"], comparison["pooled"][""]
+    assert pooled == test
+    assert test["decision"]["differs"] == [
+        e for e in ("0.1", "0.2") if test["by_smoothing"][e]["differences"]["bleu"]["p_holm"] < 0.05
+    ]
+
+
+def grid() -> list[dict]:
+    runs = []
+    for dropout in (0.3, 0.0):
+        for run in made_up_sweep((0.0, 0.1), (1, 2, 3), sentences=8):
+            name = f"dropout_{dropout}_{run['run']}"
+            runs.append(run | {"run": name, "settings": {"model.dropout": dropout}})
+    return runs
+
+
+def test_a_grid_is_compared_within_its_settings():
+    runs = grid()
+    runs[0]["results"]["flickr"]["bleu"] = 1.0
+    comparison = compare(runs, samples=10)
+    assert list(comparison["tests"]) == [
+        "flickr (model.dropout=0.0)",
+        "flickr (model.dropout=0.3)",
+    ]
+    assert list(comparison["pooled"]) == ["model.dropout=0.0", "model.dropout=0.3"]
+    block = comparison["tests"]["flickr (model.dropout=0.3)"]
+    assert (block["test"], block["settings"]) == ("flickr", {"model.dropout": 0.3})
+    assert block["by_smoothing"]["0.0"]["measures"]["bleu"]["values"][0] == 1.0
+    other = comparison["tests"]["flickr (model.dropout=0.0)"]
+    assert other["by_smoothing"]["0.0"]["measures"]["bleu"]["values"][0] > 1.0
+    assert compare(list(reversed(runs)), samples=10) == comparison
+    rows = list(csv.DictReader(io.StringIO(results_csv(runs))))
+    assert {row["model.dropout"] for row in rows} == {"0.0", "0.3"}
+
+
+def test_one_setting_for_all_needs_no_label():
+    runs = grid()[:6]
+    comparison = compare(runs, samples=10)
+    assert list(comparison["tests"]) == ["flickr"] and list(comparison["pooled"]) == [""]
+    assert comparison["tests"]["flickr"]["settings"] == {"model.dropout": 0.3}
+
+
+def test_settings_have_their_own_baseline_where_the_common_one_is_missing():
+    runs = [run for run in grid() if run["settings"]["model.dropout"] or run["label_smoothing"]]
+    runs[0:3] = [run | {"settings": {"model.dropout": None}} for run in runs[0:3]]
+    comparison = compare(runs, samples=5)
+    baselines = {label: block["baseline"] for label, block in comparison["pooled"].items()}
+    assert baselines == {
+        "model.dropout=0.0": 0.1,
+        "model.dropout=0.3": 0.1,
+        "model.dropout=null": 0.0,
+    }
+    assert list(baselines)[-1] == "model.dropout=null"
+    assert comparison["baseline"] == 0.0
+
+
+def test_twice_the_same_cell_of_a_grid_is_refused():
+    runs = grid()
+    runs[1] = runs[0] | {"run": "again"}
+    with pytest.raises(UserError, match=r"both ε=0\.0, seed 1, model\.dropout=0\.3"):
+        compare(runs)
 
 
 def test_table_has_the_numbers_of_the_comparison(comparison):
@@ -230,6 +321,7 @@ def test_a_diverged_run_is_not_left_out_of_the_mean():
     assert (summary["mean"], summary["n"], summary["values"][0]) == (None, 2, None)
     json.dumps(comparison, allow_nan=False)
     assert "perplexity" not in sentence(comparison, "test")
+    assert results_csv(runs).splitlines()[3].split(",")[6] == ""  # no infinity either
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -11,6 +11,7 @@ from nmt_ls.evaluation.translation import (
     reference_streams,
     scores_from_statistics,
     sentence_statistics,
+    ter_reference_length,
     translation_metrics,
 )
 
@@ -162,3 +163,17 @@ def test_counts_of_no_systems():
     with pytest.raises(ValueError, match="1 hypotheses"):
         sentence_statistics([HYPOTHESES, ["a"]], REFERENCES, "bleu")
     assert np.isfinite(sentence_statistics([HYPOTHESES], REFERENCES, "bleu")[0]).all()
+
+
+def test_ter_of_two_test_sets_follows_from_the_ter_of_each():
+    hypotheses = ["a b c", "d e", "x y z w v"]
+    references = [["a c b q"], ["d e f", "e d"], ["x y w z"]]
+    pairs = zip(hypotheses, references, strict=True)
+    alone = [translation_metrics([h], [r])["ter"] for h, r in pairs]
+    lengths = [ter_reference_length([r]) for r in references]
+    assert lengths == [4.0, 2.5, 4.0]
+    together = sum(t * n for t, n in zip(alone, lengths, strict=True)) / sum(lengths)
+    assert together == pytest.approx(translation_metrics(hypotheses, references)["ter"])
+    [counts] = sentence_statistics([hypotheses], references, "ter")
+    assert counts.sum(0)[1] == sum(lengths)
+    assert scores_from_statistics(counts.sum(0, keepdims=True), "ter")[0] == pytest.approx(together)

@@ -7,16 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nmt_ls.evaluation.resampling import SAMPLES, SEED, percentiles, resampled_sums
+
 BINS = 15
-
-# As in `significance`, which is not imported here: it loads scipy.stats, and this module is
-# loaded whenever a model is trained.
-SAMPLES = 1000
-SEED = 12345
-LEVEL = 0.95
-
-# Counts of drawn sentences held at a time, so that a large test set does not fill the memory.
-_BLOCK = 4_000_000
 
 
 def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> dict:
@@ -103,14 +96,14 @@ def calibration_intervals(
     )
     tokens = np.bincount(owner, minlength=sentences)
     hits = np.bincount(owner, weights=correct, minlength=sentences)
-    sums = _resampled_sums(
+    sums = resampled_sums(
         np.column_stack([excess.reshape(sentences, bins), tokens, hits]), samples, seed
     )
     excess, tokens, hits = sums[:, :bins], sums[:, bins], sums[:, bins + 1]
     return {
-        "ece_ci95": _percentiles(np.abs(excess).sum(1) / tokens),
-        "gap_ci95": _percentiles(excess.sum(1) / tokens),
-        "accuracy_ci95": _percentiles(hits / tokens),
+        "ece_ci95": percentiles(np.abs(excess).sum(1) / tokens),
+        "gap_ci95": percentiles(excess.sum(1) / tokens),
+        "accuracy_ci95": percentiles(hits / tokens),
     }
 
 
@@ -164,25 +157,6 @@ def _ece_equal_mass(confidence: np.ndarray, correct: np.ndarray, bins: int) -> f
     bin_of_rank = np.arange(tokens) * bins // tokens
     excess = np.bincount(bin_of_rank, weights=(confidence - correct)[order])
     return float(np.abs(excess).sum() / tokens)
-
-
-def _resampled_sums(per_sentence: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """[samples, K] sums of the rows of [S, K], S of them drawn with replacement."""
-    sentences = len(per_sentence)
-    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0])))
-    block = max(1, _BLOCK // sentences)
-    sums = []
-    for start in range(0, samples, block):
-        rows = min(block, samples - start)
-        drawn = random.integers(sentences, size=(rows, sentences))
-        drawn += np.arange(rows)[:, None] * sentences
-        times = np.bincount(drawn.ravel(), minlength=rows * sentences)
-        sums.append(times.reshape(rows, sentences).astype(np.float64) @ per_sentence)
-    return np.concatenate(sums)
-
-
-def _percentiles(values: np.ndarray) -> list[float]:
-    return np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
 
 
 def _summary(count: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> dict:

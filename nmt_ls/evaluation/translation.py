@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-MetricName = Literal["bleu", "chrf"]
+MetricName = Literal["bleu", "chrf", "ter"]
 
-_METRICS = {"bleu": BLEU, "chrf": CHRF}
+_METRICS = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
@@ -114,7 +114,7 @@ def sentence_statistics(
       references: for each of the N sentences its raw references.
       metric: `bleu` gives [N, 10]: hypothesis and reference length, 4 matched and 4 total n-gram
         counts; `chrf` gives [N, 18]: for each of 6 orders the n-grams of the hypothesis, of the
-        reference and in both.
+        reference and in both; `ter` gives [N, 2]: edits, and the mean length of the references.
 
     Returns:
       One float64 array of counts per system.
@@ -132,11 +132,21 @@ def sentence_statistics(
     return arrays
 
 
+def ter_reference_length(references: Sequence[Sequence[str]]) -> float:
+    """Σ over sentences of the mean length of their references: what a TER is a share of.
+
+    A TER times this is its number of edits, which lets those of several test sets be added up.
+    """
+    # No public name in sacreBLEU either.
+    lines = TER()._cache_references(reference_streams(references))
+    return float(sum(np.mean([len(words) for words in line["ref_words"]]) for line in lines))
+
+
 def scores_from_statistics(sums: np.ndarray, metric: MetricName) -> np.ndarray:
     """The score of each row of summed counts, by sacreBLEU's own formula.
 
     Args:
-      sums: [R, 10 or 18] sums over sentences of what `sentence_statistics` returns; a row of one
+      sums: [R, 10, 18 or 2] sums over sentences of what `sentence_statistics` returns; a row of one
         sentence gives its sentence-level score.
       metric: which metric's counts they are.
 

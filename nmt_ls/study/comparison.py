@@ -1,34 +1,23 @@
-"""What smoothing did: finished runs → means, intervals, differences, and the words for them."""
+"""What smoothing did: finished runs → means, intervals, differences, and what they decide."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation import significance
-from nmt_ls.evaluation.calibration import merge_reliability
-from nmt_ls.evaluation.translation import scores_from_statistics, sentence_statistics
-from nmt_ls.study.wording import finite, key, measured, results_csv, sentence, table
+from nmt_ls.study.blocks import Measured, make_block
+from nmt_ls.study.measures import Counts, counts_of, joined, pool, reference_length
+from nmt_ls.study.wording import headline, results_csv, sentence, table
 
-FORMAT_VERSION = 1
-__all__ = ["compare", "results_csv", "sentence", "table"]
+FORMAT_VERSION = 2
+__all__ = ["compare", "headline", "results_csv", "sentence", "table"]
 
-MEASURES = (
-    "bleu",
-    "chrf",
-    "ter",
-    "perplexity",
-    "nll_per_token",
-    "nll_per_character",
-    "ece",
-    "mean_confidence",
-    "accuracy",
-    "gap",
-    "length_ratio",
-)
-EXAMPLES = 6
 PRIMARY = 0.1
+
+VALIDATION = "validation"
+"""Checkpoints, temperature and un-mixing are chosen on it: it is no test set to decide on."""
 
 Run = dict[str, Any]
 
@@ -38,143 +27,144 @@ def compare(
     baseline: float | None = None,
     truth: dict[str, dict] | None = None,
     samples: int = significance.SAMPLES,
+    title: str = "",
 ) -> dict:
     """The content of comparison.json.
 
     Args:
       runs: finished runs: `label_smoothing`, `seed`, `run` (directory name), `results` (as in
-        results.json), and `translations` and `references` by test set.
+        results.json), `translations` and `references` by test set, and `settings`, what else a
+        grid varies (`{"model.dropout": 0.3}`; absent: nothing).
       baseline: the ε that the others are compared with; None: 0 where it was run, else the
-        smallest.
+        smallest. Runs of settings without it are compared with what None says.
       truth: for the built-in corpus, what the true distribution gets, by test set
         (`perplexity_floor`, `nll_floor`, `bleu_oracle`, …).
       samples: bootstrap resamples.
+      title: what the pooled test sets are called in sentences, such as "Multi30k en→de"; their
+        names by default.
 
     Returns:
       `baseline`, `primary` (the ε whose contrast is reported first, chosen before seeing any
-      number: 0.1 if it was run, else the next above the baseline), `smoothing` (all ε), and
-      `tests`: per test set its `signatures`, `sentences`, `truth`, `examples`, and
-      `by_smoothing`: per ε `seeds`, `runs`, `measures` (`significance.over_seeds` of each),
-      `reliability` (pooled over seeds) and `differences` from the baseline, None for itself:
-      per measure `significance.paired_over_seeds` and `p_holm` (over the ε contrasts of this
-      test set and measure); BLEU and chrF also `bootstrap`, over seeds and
-      sentences.
+      number: 0.1 if it was run, else the next above the baseline), `smoothing` (all ε),
+      `tests` and `pooled`. Both hold blocks of runs with the same settings, which say everything
+      about themselves. `tests`: by the test set's name, with several settings `NAME
+      (model.dropout=0.3)`. `pooled`: by the settings' text ("" where there are none to tell
+      apart), all test sets as one (see `measures.pool`): those that most runs of these settings
+      have, without `validation`; runs that lack one of them are in `left_out`. A block has
+
+      - `test` (its name in sentences), `tests` (names), `settings`, `left_out`, `baseline`,
+        `primary`, `signatures`, `sentences`, `tokens`, `truth`;
+      - `by_smoothing`: per ε `seeds`, `runs`, `measures` (`significance.over_seeds` of each of
+        `MEASURES`), `reliability` (merged over seeds) and `differences` from the baseline, None
+        for itself: per measure `significance.paired_over_seeds` and `p_holm` (over the ε
+        contrasts of this block and measure, None below three seeds); BLEU and chrF also
+        `bootstrap`, over seeds and sentences, which decides nothing;
+      - `decision` (`decision.decide` on BLEU) and `calibration` (`decision.lowest` on ECE) where
+        the block decides: the pooled one, and its only test set; None elsewhere;
+      - `examples`: sentences whose chrF differs most, each with `test`, `sentence` (from 0),
+        `seed`, `runs` and `chrf` by ε.
 
     Raises:
-      UserError: no runs, two runs of one (ε, seed), no run at `baseline`, or runs that were
-        evaluated on different references.
+      UserError: no runs, two runs of one (settings, ε, seed), no run at `baseline`, or runs that
+        were evaluated on different references.
     """
     if not runs:
         raise UserError("no finished run to compare; `nmt-ls sweep` trains and evaluates them")
-    cells: dict[tuple[float, int], str] = {}
-    for run in runs:
-        cell = (float(run["label_smoothing"]), int(run["seed"]))
-        if cell in cells:
-            raise UserError(f"{cells[cell]} and {run['run']} are both ε={cell[0]}, seed {cell[1]}")
-        cells[cell] = run["run"]
-    smoothing = sorted({cell[0] for cell in cells})
-    if baseline is None:
-        baseline = 0.0 if 0.0 in smoothing else smoothing[0]
-    elif baseline not in smoothing:
+    smoothing = sorted({float(run["label_smoothing"]) for run in runs})
+    if baseline is not None and baseline not in smoothing:
         raise UserError(f"no finished run has the baseline ε={baseline}; there is {smoothing}")
-    contrasts = [value for value in smoothing if value != baseline]
-    above = [value for value in contrasts if value > baseline] or contrasts
-    tests = dict.fromkeys(name for run in runs for name in run["results"])
+    groups = _groups(runs)
+    tests: dict[str, dict] = {}
+    pooled: dict[str, dict] = {}
+    for label, group in groups.items():
+        base, primary = _chosen([float(run["label_smoothing"]) for run in group], baseline)
+        options: dict[str, Any] = {"baseline": base, "samples": samples}
+        settings = group[0].get("settings") or {}
+        # Floors are per token of the subwords that they were computed with.
+        known = {} if any(name.startswith("subwords.") for name in settings) else truth or {}
+        names = list(dict.fromkeys(name for run in group for name in run["results"]))
+        counts = {name: _counts(group, name) for name in names}
+        chosen = _pooled_tests(group, names)
+        about = {"settings": settings, "primary": primary}
+        for name in names:
+            block = _block(group, [name], counts, known, chosen == [name], options)
+            tests[_key(name, label)] = {"test": name, "tests": [name], **about, **block}
+        if len(chosen) == 1:
+            (name,) = chosen
+            pooled[label] = tests[_key(name, label)] | {"test": title or name}
+        elif chosen:
+            block = _block(group, chosen, counts, known, True, options)
+            together = f"{', '.join(chosen[:-1])} and {chosen[-1]} together"
+            pooled[label] = {"test": title or together, "tests": chosen, **about, **block}
+    base, primary = _chosen(smoothing, baseline)
     return {
         "format_version": FORMAT_VERSION,
-        "baseline": baseline,
-        "primary": PRIMARY if PRIMARY in contrasts else next(iter(above), None),
+        "baseline": base,
+        "primary": primary,
         "smoothing": smoothing,
-        "tests": {
-            name: _compare_test(
-                sorted(
-                    (run for run in runs if name in run["results"]),
-                    key=lambda run: (run["label_smoothing"], run["seed"]),
-                ),
-                name,
-                float(baseline),
-                (truth or {}).get(name),
-                samples,
+        "tests": tests,
+        "pooled": pooled,
+    }
+
+
+def _key(name: str, label: str) -> str:
+    return f"{name} ({label})" if label else name
+
+
+def _chosen(smoothing: Sequence[float], baseline: float | None) -> tuple[float, float | None]:
+    """The baseline among these ε, and the ε whose contrast is reported first."""
+    if baseline is None or baseline not in smoothing:
+        baseline = 0.0 if 0.0 in smoothing else min(smoothing)
+    base = float(baseline)
+    contrasts = sorted({value for value in smoothing if value != base})
+    above = [value for value in contrasts if value > base] or contrasts
+    return base, PRIMARY if PRIMARY in contrasts else next(iter(above), None)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """`data.noise=0.2, model.dropout=0.3`; nothing for no settings."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in sorted(settings.items())
+    )
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of the same settings, by what tells them apart, in the order of ε and seed."""
+    by_text: dict[str, list[Run]] = {}
+    cells: dict[tuple[str, float, int], str] = {}
+    for run in sorted(runs, key=_order):
+        text = settings_text(run.get("settings") or {})
+        cell = (text, float(run["label_smoothing"]), int(run["seed"]))
+        if cell in cells:
+            also = f", {text}" if text else ""
+            raise UserError(
+                f"{cells[cell]} and {run['run']} are both ε={cell[1]}, seed {cell[2]}{also}"
             )
-            for name in tests
-        },
-    }
+        cells[cell] = run["run"]
+        by_text.setdefault(text, []).append(run)
+    return {"": next(iter(by_text.values()))} if len(by_text) == 1 else by_text
 
 
-def _compare_test(
-    runs: list[Run], name: str, baseline: float, truth: dict | None, samples: int
-) -> dict:
-    statistics = _statistics(runs, name)
-    resampled = {
-        metric: {
-            run: significance.resample(counts, metric, samples) for run, counts in by_run.items()
-        }
-        for metric, by_run in statistics.items()
-    }
-    settings: dict[str, dict] = {}
-    values: dict[str, dict[str, dict[int, float | None]]] = {}
-    by_cell = {(key(run["label_smoothing"]), run["seed"]): run["run"] for run in runs}
-    for run in runs:
-        epsilon, results = key(run["label_smoothing"]), run["results"][name]
-        setting = settings.setdefault(
-            epsilon, {"seeds": [], "runs": [], "measures": {}, "reliability": []}
-        )
-        setting["seeds"].append(run["seed"])
-        setting["runs"].append(run["run"])
-        setting["reliability"].append(results.get("reliability"))
-        for measure in MEASURES:
-            by_seed = values.setdefault(epsilon, {}).setdefault(measure, {})
-            by_seed[run["seed"]] = measured(results, measure)
-    base = key(baseline)
-    for epsilon, setting in settings.items():
-        setting["reliability"] = merge_reliability(setting["reliability"])
-        setting["differences"] = None
-        for measure in MEASURES:
-            by_seed = values[epsilon][measure]
-            setting["measures"][measure] = significance.over_seeds(list(by_seed.values())) | {
-                "values": [finite(value) for value in by_seed.values()]
-            }
-        if epsilon != base and base in values:
-            setting["differences"] = {
-                measure: _finite_difference(values[epsilon][measure], values[base][measure])
-                for measure in MEASURES
-            }
-            for metric, by_run in resampled.items():
-                pairs = [
-                    (by_run[by_cell[epsilon, seed]], by_run[by_cell[base, seed]])
-                    for seed in setting["differences"][metric]["seeds"]
-                    if by_cell[epsilon, seed] in by_run and by_cell[base, seed] in by_run
-                ]
-                setting["differences"][metric]["bootstrap"] = (
-                    significance.hierarchical_difference(
-                        [a for a, _ in pairs], [b for _, b in pairs]
-                    )
-                    if pairs
-                    else None
-                )
-    _correct_for_contrasts([s["differences"] for s in settings.values() if s["differences"]])
-    first = runs[0]["results"][name]
-    return {
-        "signatures": {
-            metric: sorted({run["results"][name].get(f"{metric}_signature") or "" for run in runs})
-            for metric in ("bleu", "chrf", "ter")
-        },
-        "sentences": first.get("sentences"),
-        "tokens": first.get("tokens"),
-        "truth": truth,
-        "by_smoothing": settings,
-        "examples": _examples(runs, statistics.get("chrf", {})),
-    }
+def _order(run: Run) -> tuple:
+    settings = sorted((run.get("settings") or {}).items())
+    # Numbers by size, before whatever is no number.
+    values = [
+        (name, (0, value, "") if isinstance(value, int | float) else (1, 0, str(value)))
+        for name, value in settings
+    ]
+    return values, run["label_smoothing"], run["seed"], run["run"]
 
 
-def _finite_difference(system: dict, baseline: dict) -> dict:
-    result = significance.paired_over_seeds(system, baseline)
-    return result | {"values": [finite(value) for value in result["values"]]}
+def _pooled_tests(group: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """The test sets that more than half of the runs have."""
+    common = [n for n in names if sum(n in run["results"] for run in group) * 2 > len(group)]
+    return [name for name in common if name != VALIDATION] or common
 
 
-def _statistics(runs: list[Run], name: str) -> dict[Any, dict[str, Any]]:
-    """metric → run → [N, K] counts of the runs whose translations are stored."""
-    stored = [run for run in runs if run.get("translations", {}).get(name)]
+def _counts(group: Sequence[Run], name: str) -> dict[str, Counts]:
+    """By run, the counts of each sentence of a test set, for runs whose translations are stored."""
+    stored = [run for run in group if run.get("translations", {}).get(name)]
     if not stored:
         return {}
     references = stored[0]["references"][name]
@@ -184,37 +174,68 @@ def _statistics(runs: list[Run], name: str) -> dict[Any, dict[str, Any]]:
                 f"{stored[0]['run']} and {run['run']} were evaluated on different references of "
                 f"{name}; evaluate both again"
             )
-    systems = [run["translations"][name] for run in stored]
-    names = [run["run"] for run in stored]
-    return {
-        metric: dict(zip(names, sentence_statistics(systems, references, metric), strict=True))
-        for metric in ("bleu", "chrf")
-    }
+    found = counts_of([run["translations"][name] for run in stored], references)
+    return dict(zip([run["run"] for run in stored], found, strict=True))
 
 
-def _correct_for_contrasts(contrasts: list[dict]) -> None:
-    """Add Holm's `p_holm` beside every `p`, over the ε contrasts of each measure."""
-    for measure in MEASURES:
-        tests = [contrast[measure] for contrast in contrasts]
-        for group in (tests, [test["bootstrap"] for test in tests if test.get("bootstrap")]):
-            for test, p in zip(group, significance.holm([t["p"] for t in group]), strict=True):
-                test["p_holm"] = p
+def _block(
+    group: Sequence[Run],
+    names: Sequence[str],
+    counts: Mapping[str, Mapping[str, Counts]],
+    truth: Mapping[str, Mapping[str, Any]],
+    decides: bool,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The block of some test sets as one, of the runs that have them all."""
+    whole = [run for run in group if all(name in run["results"] for name in names)]
+    block = make_block(
+        _measured(whole, names, counts),
+        sentences={n: len(next(iter(counts[n].values()))["bleu"]) for n in names if counts[n]},
+        decides=decides,
+        truth=_truth(truth, whole[0], names),
+        **options,
+    )
+    return block | {"left_out": [run["run"] for run in group if run not in whole]}
 
 
-def _examples(runs: list[Run], statistics: dict[str, Any]) -> list[dict]:
-    """The sentences whose chrF differs most between the ε of the first seed."""
-    seed = min((run["seed"] for run in runs if run["run"] in statistics), default=None)
-    scores = {
-        key(run["label_smoothing"]): scores_from_statistics(statistics[run["run"]], "chrf")
-        for run in runs
-        if run["seed"] == seed and run["run"] in statistics
-    }
-    if len(scores) < 2:
-        return []
-    spread = np.ptp(np.array(list(scores.values())), axis=0)  # [N]
-    order = sorted(range(len(spread)), key=lambda i: (-spread[i], i))[:EXAMPLES]
-    return [
-        {"sentence": i, "seed": seed, "chrf": {e: float(s[i]) for e, s in scores.items()}}
-        for i in order
-        if spread[i] > 0
-    ]
+def _measured(
+    runs: Sequence[Run], names: Sequence[str], counts: Mapping[str, Mapping[str, Counts]]
+) -> list[Measured]:
+    references = {name: run["references"][name] for run in runs for name in run["references"]}
+    lengths = [reference_length(references.get(n)) if len(names) > 1 else None for n in names]
+    found = []
+    for run in runs:
+        of_run = [counts[name].get(run["run"]) for name in names]
+        stored = [c for c in of_run if c]
+        results = pool([run["results"][name] for name in names], of_run, lengths)
+        for signature in ("bleu_signature", "chrf_signature", "ter_signature"):
+            said = {run["results"][name].get(signature) or "" for name in names}
+            results[signature] = "; ".join(sorted(said))
+        found.append(
+            Measured(
+                label_smoothing=float(run["label_smoothing"]),
+                seed=int(run["seed"]),
+                run=run["run"],
+                results=results,
+                counts=joined(stored) if len(stored) == len(names) else None,
+            )
+        )
+    return found
+
+
+def _truth(
+    truth: Mapping[str, Mapping[str, Any]], run: Run, names: Sequence[str]
+) -> dict[str, Any] | None:
+    """What the true distribution gets on test sets: of several, the nll over all their tokens."""
+    if any(name not in truth for name in names):
+        return None
+    if len(names) == 1:
+        return dict(truth[names[0]])
+    tokens = [run["results"][name].get("tokens") for name in names]
+    pooled: dict[str, Any] = {}
+    for kind in ("floor", "oracle"):
+        values = [truth[name].get(f"nll_{kind}") for name in names]
+        if all(value is not None for value in [*values, *tokens]):
+            nll = sum(v * n for v, n in zip(values, tokens, strict=True)) / sum(tokens)
+            pooled |= {f"nll_{kind}": nll, f"perplexity_{kind}": math.exp(nll)}
+    return pooled or None

@@ -1,185 +1,112 @@
-"""A comparison in words, tables and CSV: the numbers of comparison.json, rounded for people."""
+"""A comparison in words, and no more of them than its numbers bear.
 
-import csv
-import io
-import math
+What is said to differ was decided in `decision`; everything else is said to have been measured.
+"""
+
+import json
 from collections.abc import Sequence
-from typing import Any
 
-from tabulate import tabulate
+from nmt_ls.evaluation.formatting import interval, number, p_value
+from nmt_ls.evaluation.significance import ALPHA
+from nmt_ls.study.decision import SEEDS_NEEDED
+from nmt_ls.study.measures import key
+from nmt_ls.study.tables import evidence, perplexities, results_csv, table, table_rows
 
-ALPHA = 0.05
-COLUMNS = (
-    "bleu",
-    "chrf",
-    "ter",
-    "perplexity",
-    "nll_per_token",
-    "nll_per_character",
-    "ece",
-    "mean_confidence",
-    "accuracy",
-    "sentences",
-    "tokens",
-    "bleu_signature",
-)
-_MISSING = "–"
-
-
-def key(label_smoothing: float) -> str:
-    """How an ε is written as a key of comparison.json: `0.0`, `0.1`."""
-    return str(float(label_smoothing))
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity; they become null."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def measured(results: dict, measure: str) -> float | None:
-    """One number of a test set's results; the signed calibration gap follows from two of them."""
-    if measure == "gap" and "gap" not in results:
-        confidence, accuracy = results.get("mean_confidence"), results.get("accuracy")
-        return None if confidence is None or accuracy is None else confidence - accuracy
-    return results.get(measure)
-
-
-def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """A number with a true minus sign; a dash where there is none."""
-    if value is None:
-        return _MISSING
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.replace("-", "−")
-
-
-def interval(bounds: Sequence[float] | None, digits: int = 2, signed: bool = True) -> str:
-    """`+0.20 … +1.00`."""
-    return " … ".join(number(bound, digits, signed) for bound in bounds) if bounds else _MISSING
-
-
-def mean_sd(summary: dict, digits: int = 2) -> str:
-    """`31.24 ± 0.15`; without ± where one seed leaves no standard deviation."""
-    text = number(summary["mean"], digits)
-    return text if summary["sd"] is None else f"{text} ± {number(summary['sd'], digits)}"
-
-
-def p_value(p: float | None) -> str:
-    """`= 0.004`, `< 0.001`."""
-    if p is None:
-        return _MISSING
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def evidence(difference: dict) -> dict | None:
-    """What stands behind a BLEU or chrF difference: the t-test over seeds, or, with one seed,
-    the bootstrap over its sentences; `difference`, `ci95`, `p`, `p_holm` and `over`."""
-    if difference["ci95"] is not None:
-        return difference | {"difference": difference["mean"], "over": "seeds"}
-    if difference.get("bootstrap"):
-        return difference["bootstrap"] | {"over": "sentences"}
-    return None
-
-
-def table_rows(comparison: dict, test: str) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of the table of one test set, one row per ε and one for the truth."""
-    result = comparison["tests"][test]
-    base = float(comparison["baseline"])
-    settings = result["by_smoothing"]
-    contrasts = [s["differences"]["bleu"] for s in settings.values() if s["differences"]]
-    over = sorted({e["over"] for e in map(evidence, contrasts) if e})
-    headers = [
-        "ε",
-        "seeds",
-        "BLEU",
-        "chrF",
-        "perplexity",
-        "ECE",
-        f"ΔBLEU vs ε = {base:g} [95 % over {' or '.join(over) or 'seeds'}]",
-        "p (Holm)" if len(contrasts) > 1 else "p",
-    ]
-    rows = []
-    for epsilon, setting in settings.items():
-        measures = setting["measures"]
-        row = [
-            f"{float(epsilon):g}",
-            str(len(setting["seeds"])),
-            mean_sd(measures["bleu"]),
-            mean_sd(measures["chrf"]),
-            mean_sd(measures["perplexity"]),
-            mean_sd(measures["ece"], 4),
-        ]
-        difference = setting["differences"] and setting["differences"]["bleu"]
-        if not difference:
-            row += ["", ""]
-        elif found := evidence(difference):
-            row.append(f"{number(found['difference'], 2, True)} [{interval(found['ci95'])}]")
-            row.append(p_value(found["p_holm"]).removeprefix("= "))
-        else:
-            row += [number(difference["mean"], 2, True), _MISSING]
-        rows.append(row)
-    if truth := result["truth"]:
-        rows.append(
-            [
-                "the truth",
-                "",
-                number(truth.get("bleu_oracle")),
-                number(truth.get("chrf_oracle")),
-                number(truth.get("perplexity_floor")),
-                "",
-                "",
-                "",
-            ]
-        )
-    return headers, rows
-
-
-def table(comparison: dict, test: str, style: str = "simple") -> str:
-    """The table of one test set as text; `style` is a table format of tabulate's."""
-    headers, rows = table_rows(comparison, test)
-    return tabulate(
-        rows,
-        headers,
-        tablefmt=style,
-        disable_numparse=True,
-        colalign=("left", *["right"] * (len(headers) - 1)),
-    )
+__all__ = [
+    "headline",
+    "headlines",
+    "key",
+    "number",
+    "results_csv",
+    "sentence",
+    "table",
+    "table_rows",
+]
 
 
 def sentence(comparison: dict, test: str) -> str:
-    """What the primary contrast shows on a test set, in plain English and no more than it shows."""
-    result = comparison["tests"][test]
-    settings, base = result["by_smoothing"], key(comparison["baseline"])
+    """What a block of `comparison["tests"]` shows, in plain English.
+
+    With several test sets only all of them together decide (`headline`), and this describes.
+    """
+    return block_sentence(comparison["tests"][test])
+
+
+def headline(comparison: dict, label: str = "") -> str:
+    """What all test sets together decide, for one block of `comparison["pooled"]`."""
+    return block_sentence(comparison["pooled"][label])
+
+
+def headlines(comparison: dict) -> list[str]:
+    """The headline of each group of settings."""
+    return [headline(comparison, label) for label in comparison["pooled"]]
+
+
+def block_sentence(block: dict) -> str:
+    """The primary contrast of a block, what else differs, perplexity and calibration."""
+    settings, base = block["by_smoothing"], key(block["baseline"])
     others = [epsilon for epsilon in settings if epsilon != base]
+    place = f"On {block['test']}"
+    if block["settings"]:
+        place += " with " + ", ".join(f"{k} = {_plain(v)}" for k, v in block["settings"].items())
     if base not in settings or not others:
-        return f"On {test} there is only ε = {float(next(iter(settings))):g}: nothing to compare."
-    primary = key(comparison["primary"])
+        return f"{place} there is only ε = {float(next(iter(settings))):g}: nothing to compare."
+    primary = key(block["primary"])
     epsilon = primary if primary in settings else others[0]
-    bleu = settings[epsilon]["differences"]["bleu"]
+    decided = epsilon in (block["decision"] or {}).get("differs", ())
+    perplexity = _perplexity(settings, base, epsilon)
+    joint = (" while " if decided else "; ") if perplexity else ""
+    return (
+        f"{place}, {_contrast(block, epsilon, len(others))}{joint}{perplexity}."
+        f"{_other_contrasts(block, epsilon)}{_calibration(block)}"
+    )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
+    """BLEU of one ε against the baseline: decided, undecided, or only described."""
+    bleu = block["by_smoothing"][epsilon]["differences"]["bleu"]
     found = evidence(bleu)
-    start, against = f"On {test}, ε = {float(epsilon):g}", f"ε = {float(base):g}"
+    name, base = f"ε = {float(epsilon):g}", f"ε = {float(block['baseline']):g}"
+    if not bleu["n"]:
+        both = (block["by_smoothing"][e] for e in (epsilon, key(block["baseline"])))
+        of_both = [setting["measures"]["bleu"]["n"] for setting in both]
+        why = "no seed was run with both" if all(of_both) else "translations are not stored"
+        return f"{name} cannot be compared with {base} in BLEU: {why}"
+    measured = f"{name} scored {number(bleu['mean'], 2, True)} BLEU against {base}"
     if found is None:
-        text = f"{start} cannot be compared with {against} in BLEU: no seed was run with both"
-        if bleu["n"]:
-            text = f"{start} gives {number(bleu['mean'], 2, True)} BLEU over {against}"
-            text += " (one seed, no stored translations: no interval)"
-        return text + _perplexity(settings, base, epsilon) + "."
-    gain = f"{number(found['difference'], 2, True)} BLEU"
+        return f"{measured} (one seed, no stored translations: no interval)"
     # With one contrast Holm's correction changes nothing and need not be named.
-    holm = f" (Holm, {len(others)} contrasts)" if len(others) > 1 else ""
-    if found["over"] == "seeds":
-        facts = f"95 % interval {interval(found['ci95'])}, {found['n']} seeds"
-        facts += f", p {p_value(found['p_holm'])}{holm}" if found["p_holm"] is not None else ""
+    holm = f" after Holm over {contrasts} contrasts" if contrasts > 1 else ""
+    p = "" if found.get("p_holm") is None else f", p {p_value(found['p_holm'])}{holm}"
+    bounds = f"95 % CI {interval(found['ci95'])}"
+    if found["over"] == "sentences":
+        text = f"{measured} with this pair of models ({bounds} over sentences{p}"
+        if p and found["p_holm"] >= ALPHA:
+            text += ", no clear difference"
+        return text + f"): one seed, too few to decide about ε ({SEEDS_NEEDED} needed)"
+    facts = f"({bounds}, {found['n']} seeds{p})"
+    if block["decision"] is None:
+        return f"{measured} {facts}"
+    verdict = block["decision"]["verdicts"][epsilon]
+    if verdict == "too few seeds":
+        return f"{measured} {facts}: too few seeds to decide ({SEEDS_NEEDED} needed)"
+    if verdict == "higher":
+        text = f"{name} gives {number(bleu['mean'], 2, True)} BLEU over {base} {facts}"
+    elif verdict == "lower":
+        text = f"{name} loses {number(-bleu['mean'])} BLEU against {base} {facts}"
     else:
-        facts = f"95 % interval {interval(found['ci95'])}, p {p_value(found['p_holm'])}{holm}"
-        facts += ", over the sentences of one seed only: other seeds may differ"
-    if found["p_holm"] is not None and found["p_holm"] < ALPHA:
-        text = f"{start} gives {gain} over {against} ({facts})"
-    else:
-        text = f"{start} shows no clear difference in BLEU from {against}: {gain} ({facts})"
-    pooled = bleu.get("bootstrap")
-    if found["over"] == "seeds" and pooled and _sign(pooled["ci95"]) != _sign(found["ci95"]):
-        text += f", {interval(pooled['ci95'])} over seeds and sentences"
-    return text + _perplexity(settings, base, epsilon) + "."
+        gain = number(bleu["mean"], 2, True)
+        text = f"{name} shows no clear difference in BLEU from {base}: {gain} {facts}"
+    sampled = bleu.get("bootstrap")
+    if sampled and _sign(sampled["ci95"]) != _sign(found["ci95"]):
+        text += f", {interval(sampled['ci95'])} over seeds and sentences"
+    return text
 
 
 def _sign(bounds: Sequence[float]) -> int:
@@ -191,24 +118,46 @@ def _perplexity(settings: dict, base: str, epsilon: str) -> str:
     before, after = (settings[e]["measures"]["perplexity"]["mean"] for e in (base, epsilon))
     if before is None or after is None:
         return ""
-    return f"; perplexity goes from {number(before)} to {number(after)}"
+    difference = settings[epsilon]["differences"]["perplexity"]
+    verb = "goes"
+    if difference["p_holm"] is not None and difference["p_holm"] < ALPHA:
+        verb = "rises" if difference["mean"] > 0 else "falls"
+    text = f"perplexity {verb} from {number(before)} to {number(after)}"
+    if number(before) == number(after):
+        text = f"perplexity stays at {number(after)}"
+    clean = [perplexities(settings[e]["measures"]["nll_unmixed"])["mean"] for e in (base, epsilon)]
+    if None in clean:
+        return f"{text} (un-mixing was not fitted)"
+    of_base = f"{number(clean[0])} for ε = {float(base):g}"
+    return f"{text}; after un-mixing it is {number(clean[1])} ({of_base})"
 
 
-def results_csv(runs: Sequence[dict[str, Any]]) -> str:
-    """results.csv: one row per run. With several test sets their columns are `NAME.bleu`, …"""
-    tests = list(dict.fromkeys(name for run in runs for name in run["results"]))
-    rows: list[dict[str, Any]] = []
-    for run in sorted(runs, key=lambda run: (run["label_smoothing"], run["seed"])):
-        row = {"label_smoothing": run["label_smoothing"], "seed": run["seed"]}
-        if len(tests) == 1:
-            row["test"] = tests[0]
-        for name in tests:
-            prefix = f"{name}." if len(tests) > 1 else ""
-            results = run["results"].get(name, {})
-            row |= {prefix + column: results.get(column) for column in COLUMNS}
-        rows.append(row | {"run": run["run"]})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["run"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _other_contrasts(block: dict, epsilon: str) -> str:
+    """The other ε that were decided to differ."""
+    found = (block["decision"] or {}).get("differs", ())
+    differing = [e for e in found if e != epsilon]
+    if not differing:
+        return ""
+    gains = {e: block["by_smoothing"][e]["differences"]["bleu"]["mean"] for e in differing}
+    named = [f"ε = {float(e):g} ({number(gain, 2, True)})" for e, gain in gains.items()]
+    verb = "differs" if len(named) == 1 else "differ"
+    too = " too" if epsilon in found else ""
+    return f" {_and(named)} {verb} from ε = {float(block['baseline']):g} in BLEU{too}."
+
+
+def _calibration(block: dict) -> str:
+    found = block["calibration"]
+    if found is None:
+        return ""
+    best, ece = f"ε = {float(found['smoothing']):g}", f"ECE {number(found['mean'], 4)}"
+    if found["decided"]:
+        return f" Best calibrated at {best} ({ece})."
+    text = f" Lowest ECE measured at {best} ({number(found['mean'], 4)}"
+    if found["seeds"] < SEEDS_NEEDED:
+        return f"{text}; too few seeds to tell it from others)."
+    close = [f"ε = {float(e):g}" for e in found["close"]]
+    return f"{text}, not told apart from {_and(close)})."
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

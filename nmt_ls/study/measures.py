@@ -1,0 +1,199 @@
+"""What a comparison measures of a run, on one test set and on several taken together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nmt_ls.evaluation.calibration import merge_reliability
+from nmt_ls.evaluation.translation import (
+    MetricName,
+    scores_from_statistics,
+    sentence_statistics,
+    ter_reference_length,
+)
+
+MEASURES = (
+    "bleu",
+    "chrf",
+    "ter",
+    "perplexity",
+    "nll_per_token",
+    "nll_per_character",
+    "nll_temperature",
+    "nll_unmixed",
+    "nll_both",
+    "entropy",
+    "ece",
+    "mean_confidence",
+    "accuracy",
+    "gap",
+    "inference_ece",
+    "aurc",
+    "length_ratio",
+    "empty_outputs",
+)
+
+METRICS: tuple[MetricName, ...] = ("bleu", "chrf")
+"""What is resampled over sentences."""
+
+_ADJUSTED = {"nll_temperature": "temperature", "nll_unmixed": "unmixed", "nll_both": "both"}
+
+Counts = Mapping[MetricName, Float[np.ndarray, "N K"]]
+"""By metric, the counts of each sentence (`translation.sentence_statistics`)."""
+
+
+def key(label_smoothing: float) -> str:
+    """How an ε is written as a key of comparison.json: `0.0`, `0.1`."""
+    return str(float(label_smoothing))
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity; they become null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def measured(results: Mapping[str, Any], measure: str) -> float | None:
+    """One of `MEASURES` in a test set's results; None where it was not measured.
+
+    `nll_temperature`, `nll_unmixed` and `nll_both` are nll per token (nats) of the distribution
+    with the temperature, the un-mixing or both fitted on validation text; `inference_ece` is of
+    the words that search chose; `aurc` the area under risk and coverage of sentences.
+    """
+    if measure == "gap" and "gap" not in results:
+        confidence, accuracy = results.get("mean_confidence"), results.get("accuracy")
+        return None if confidence is None or accuracy is None else confidence - accuracy
+    if measure in _ADJUSTED:
+        return _within(results, "adjusted", _ADJUSTED[measure]).get("nll_per_token")
+    if measure == "inference_ece":
+        return _within(results, "inference_calibration").get("ece")
+    if measure == "aurc":
+        return _within(results, "risk_coverage").get("aurc")
+    return results.get(measure)
+
+
+def pool(
+    results: Sequence[Mapping[str, Any]],
+    counts: Sequence[Counts | None],
+    ter_lengths: Sequence[float | None],
+) -> dict[str, Any]:
+    """One run's results on several test sets as if they were one set.
+
+    Every number is a quotient of sums, never a mean of the sets' numbers: BLEU, chrF and the
+    length ratio from the counts of all sentences, TER from all edits, nll and what follows from it
+    from Σ nll over Σ tokens, ECE from the reliability bins of all tokens. What cannot be had so is
+    None: the AURC, which ranks sentences, and everything that one of the sets lacks.
+
+    Args:
+      results: of each test set, as in results.json.
+      counts: of each test set, None where its translations are not stored.
+      ter_lengths: `translation.ter_reference_length` of each, None where references are not.
+
+    Returns:
+      The measures that `measured` reads, `reliability`, `sentences`, `tokens`. One test set alone
+      keeps its results as they are.
+    """
+    if len(results) == 1:
+        return dict(results[0])
+    tokens = [r.get("tokens") for r in results]
+    sentences = [r.get("sentences") for r in results]
+    nll = [_product(measured(r, "nll_per_token"), n) for r, n in zip(results, tokens, strict=True)]
+    if all(r.get("nll_total") is not None for r in results):
+        nll = [r["nll_total"] for r in results]
+    mean, both = _ratio(nll, tokens), list(zip(results, nll, strict=True))
+    reliability = [r.get("reliability") for r in results]
+    bins = merge_reliability(d for d in reliability if d) if all(reliability) else []
+    pooled: dict[str, Any] = {
+        "sentences": _sum(sentences),
+        "tokens": _sum(tokens),
+        "nll_total": _sum(nll),
+        "nll_per_token": mean,
+        "perplexity": None if mean is None else math.exp(mean) if mean < 700 else math.inf,
+        "nll_per_character": _ratio(nll, [_characters(r, n) for r, n in both]),
+        "reliability": bins,
+        "ece": _ece(bins),
+        "inference_calibration": {"ece": _inference_ece(results)},
+    }
+    for measure in ("entropy", "mean_confidence", "accuracy"):
+        pooled[measure] = _mean(results, measure, tokens)
+    pooled["adjusted"] = {
+        kind: {"nll_per_token": _mean(results, measure, tokens)}
+        for measure, kind in _ADJUSTED.items()
+    }
+    pooled["empty_outputs"] = _mean(results, "empty_outputs", sentences)
+    pooled["ter"] = _mean(results, "ter", ter_lengths)
+    stored = [c for c in counts if c]
+    if len(stored) == len(results):
+        for metric, rows in joined(stored).items():
+            sums = rows.sum(0)  # [K]
+            pooled[metric] = float(scores_from_statistics(sums[None], metric)[0])
+            if metric == "bleu":
+                pooled["length_ratio"] = _ratio([float(sums[0])], [float(sums[1])])
+    return pooled
+
+
+def counts_of(
+    systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> list[Counts]:
+    """By metric, the counts of each sentence of each system."""
+    by_metric = {m: sentence_statistics(systems, references, m) for m in METRICS}
+    return [{m: arrays[i] for m, arrays in by_metric.items()} for i in range(len(systems))]
+
+
+def joined(counts: Sequence[Counts]) -> Counts:
+    """The counts of several test sets as one, their sentences in that order."""
+    return {metric: np.concatenate([c[metric] for c in counts]) for metric in METRICS}
+
+
+def reference_length(references: Sequence[Sequence[str]] | None) -> float | None:
+    """What a TER is a share of; None without references."""
+    return None if references is None else ter_reference_length(references)
+
+
+def _within(results: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    found: Any = results
+    for name in names:
+        found = (found or {}).get(name)
+    return found or {}
+
+
+def _product(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a * b
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    return None if any(value is None for value in values) else sum(values)
+
+
+def _ratio(above: Sequence[float | None], below: Sequence[float | None]) -> float | None:
+    numerator, denominator = _sum(above), _sum(below)
+    return None if numerator is None or not denominator else numerator / denominator
+
+
+def _mean(
+    results: Sequence[Mapping[str, Any]], measure: str, weights: Sequence[float | None]
+) -> float | None:
+    values = [measured(r, measure) for r in results]
+    return _ratio([_product(v, w) for v, w in zip(values, weights, strict=True)], weights)
+
+
+def _characters(results: Mapping[str, Any], nll: float | None) -> float | None:
+    """How many characters the references have, from the two nll that results hold."""
+    per_character = results.get("nll_per_character")
+    return None if nll is None or not per_character else nll / per_character
+
+
+def _ece(bins: Sequence[Mapping[str, Any]]) -> float | None:
+    """Σ over bins of (count/N)·|accuracy − confidence|."""
+    total = sum(row["count"] for row in bins)
+    if not total:
+        return None
+    filled = [row for row in bins if row["count"]]
+    return sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in filled) / total
+
+
+def _inference_ece(results: Sequence[Mapping[str, Any]]) -> float | None:
+    diagrams = [_within(r, "inference_calibration").get("reliability") for r in results]
+    return _ece(merge_reliability(d for d in diagrams if d)) if all(diagrams) else None

@@ -1,0 +1,110 @@
+"""Numbers of several test sets as one: what measuring them together would have given."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nmt_ls.evaluation.calibration import calibration
+from nmt_ls.evaluation.translation import translation_metrics
+from nmt_ls.study.measures import MEASURES, counts_of, measured, pool, reference_length
+
+HYPOTHESES = [
+    ["Ein Mann geht im Park.", "Zwei Hunde spielen im Schnee mit einem Ball."],
+    ["", "Eine Frau liest ein Buch im Garten.", "Kinder laufen."],
+]
+REFERENCES = [
+    [["Ein Mann läuft im Park."], ["Zwei Hunde spielen im Schnee.", "Hunde im Schnee."]],
+    [["Nein."], ["Eine Frau liest im Garten ein Buch."], ["Die Kinder laufen weg."]],
+]
+
+
+def measured_on(index: int, tokens: slice) -> dict:
+    """Results of one test set, or (both) of the two together, from made-up tokens."""
+    random = np.random.default_rng(7)
+    nll, entropy = random.exponential(1.5, 50)[tokens], random.uniform(0, 3, 50)[tokens]
+    confidence, correct = random.uniform(size=50)[tokens], random.uniform(size=50)[tokens] < 0.6
+    inference = random.uniform(size=50)[tokens], random.uniform(size=50)[tokens] < 0.5
+    both = index < 0
+    hypotheses = HYPOTHESES[0] + HYPOTHESES[1] if both else HYPOTHESES[index]
+    references = REFERENCES[0] + REFERENCES[1] if both else REFERENCES[index]
+    characters = sum(len(lines[0]) for lines in references)
+    return {
+        **translation_metrics(hypotheses, references),
+        **calibration(confidence, correct),
+        "nll_total": nll.sum(),
+        "nll_per_token": nll.mean(),
+        "perplexity": math.exp(nll.mean()),
+        "nll_per_character": nll.sum() / characters,
+        "entropy": entropy.mean(),
+        "tokens": len(nll),
+        "sentences": len(hypotheses),
+        "adjusted": {
+            kind: {"nll_per_token": (factor * nll).mean()}
+            for kind, factor in (("temperature", 0.9), ("unmixed", 0.8), ("both", 0.7))
+        },
+        "inference_calibration": calibration(*inference, bins=20),
+        "risk_coverage": {"aurc": 0.1 * (index + 3)},
+    }
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple:
+    results = [measured_on(0, slice(0, 20)), measured_on(1, slice(20, 50))]
+    counts = [counts_of([h], r)[0] for h, r in zip(HYPOTHESES, REFERENCES, strict=True)]
+    return results, counts, [reference_length(r) for r in REFERENCES]
+
+
+def test_pooled_is_what_both_sets_measured_together_are(parts):
+    pooled, expected = pool(*parts), measured_on(-1, slice(0, 50))
+    for measure in MEASURES:
+        if measure != "aurc":
+            value = measured(pooled, measure)
+            assert value == pytest.approx(measured(expected, measure), rel=1e-12), measure
+    assert (pooled["sentences"], pooled["tokens"]) == (5, 50)
+    counts = [row["count"] for row in pooled["reliability"]]
+    assert counts == [row["count"] for row in expected["reliability"]]
+    # A mean of means is another number.
+    means = [results["perplexity"] for results in parts[0]]
+    assert measured(pooled, "perplexity") != pytest.approx(sum(means) / 2, rel=1e-3)
+
+
+def test_ranks_of_sentences_cannot_be_pooled(parts):
+    assert measured(parts[0][0], "aurc") == pytest.approx(0.3)
+    assert measured(pool(*parts), "aurc") is None
+
+
+def test_one_set_alone_keeps_its_results(parts):
+    results, counts, lengths = parts
+    assert pool(results[:1], counts[:1], lengths[:1]) == results[0]
+
+
+def test_what_one_set_lacks_is_none(parts):
+    (first, second), counts, lengths = parts
+    without = {k: v for k, v in second.items() if k not in ("adjusted", "reliability", "entropy")}
+    pooled = pool([first, without], [counts[0], None], [lengths[0], None])
+    missing = ("bleu", "chrf", "ter", "length_ratio", "ece", "entropy", "nll_unmixed")
+    assert [measured(pooled, measure) for measure in missing] == [None] * len(missing)
+    assert pooled["reliability"] == []
+    together = measured_on(-1, slice(0, 50))
+    assert measured(pooled, "perplexity") == pytest.approx(together["perplexity"])
+    unknown = {**first, "nll_per_character": None}
+    assert measured(pool([unknown, second], counts, lengths), "nll_per_character") is None
+
+
+def test_nothing_at_all_is_all_none():
+    pooled = pool([{"bleu": 30.0}, {"bleu": 31.0}], [None, None], [None, None])
+    assert all(measured(pooled, measure) is None for measure in MEASURES)
+
+
+def test_nll_without_its_sum_and_a_diverged_model():
+    sets = [{"nll_per_token": 1.0, "tokens": 10}, {"nll_per_token": 4.0, "tokens": 20}]
+    assert measured(pool(sets, [None] * 2, [None] * 2), "nll_per_token") == pytest.approx(3.0)
+    sets[0]["nll_per_token"] = 5000.0
+    assert measured(pool(sets, [None] * 2, [None] * 2), "perplexity") == math.inf
+
+
+def test_older_results_have_no_gap_of_their_own():
+    assert measured({"mean_confidence": 0.7, "accuracy": 0.6}, "gap") == pytest.approx(0.1)
+    assert measured({"mean_confidence": 0.7}, "gap") is None
+    assert measured({"adjusted": None}, "nll_both") is None
