@@ -1,5 +1,6 @@
 """A sweep does what is missing and nothing twice: killed, shared out, and taken up again."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,7 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -24,8 +28,11 @@ from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request, read_plan
 from nmt_ls.study.report import load_runs
+from nmt_ls.study.runs import is_trained
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
+from nmt_ls.training.checkpoints import Checkpoints, load_average, save_average
+from nmt_ls.training.progress import Progress
 
 BOOK = CorpusConfig(kind="phrasebook", size=10)
 CONFIG = Config(
@@ -48,6 +55,10 @@ class Workshop:
     def __init__(self, monkeypatch):
         self.work: list[tuple[str, str, object]] = []
         self.moments = -1
+        self.text = "text"
+        monkeypatch.setattr(
+            runs_module, "_inputs_of", lambda _: [SimpleNamespace(fingerprint=self.text)]
+        )
         monkeypatch.setattr(runs_module, "train_run", self.train)
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", lambda sweep_dir: "the report")
@@ -63,7 +74,7 @@ class Workshop:
             assert not run_dir.exists() or not any(run_dir.iterdir())
             run_dir.mkdir(exist_ok=True)
             for name in (".subwords.model.17", "subwords.model", "data.json.tmp", "data.json"):
-                (run_dir / name).write_text("")
+                (run_dir / name).write_text(json.dumps({"fingerprint": self.text}))
                 self.moment()
         save_config(config, run_dir / "config.yaml")
         steps = [int(p.name) for p in run_dir.glob("checkpoints/*") if p.name.isdigit()]
@@ -215,6 +226,69 @@ def test_a_foreign_run_is_refused_before_anything_is_trained(workshop, tmp_path)
         sweep(CONFIG, tmp_path, TWO)
     assert ((tmp_path / "plan.json").read_bytes(), workshop.work) == before
     assert (tmp_path / "smoothing_0.0_seed_1" / "notes.txt").read_text() == "mine"
+
+
+def test_new_runs_are_not_trained_on_other_text_than_finished_ones(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    before = (tmp_path / "plan.json").read_bytes()
+    workshop.text = "another text"
+    assert sweep(CONFIG, tmp_path, TWO) == "the report"  # there is nothing to train
+    with pytest.raises(UserError, match="smoothing_0.0_seed_1 was trained on other text"):
+        sweep(CONFIG, tmp_path, TWO._replace(smoothing=[0.2]))
+    assert (tmp_path / "plan.json").read_bytes() == before
+    # A cell of the grid with data of its own has nothing to be compared with.
+    sweep(CONFIG, tmp_path, TWO._replace(grid={"data.noise": (0.1,)}))
+
+
+def checkpointed(run_dir: Path, config: Config, *steps: int, stopped: bool = False) -> None:
+    """A run directory with checkpoints whose only parameter is the step."""
+    run_dir.mkdir()
+    save_config(config, run_dir / "config.yaml")
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        for step in steps:
+            state = {"params": {"a": jnp.full(1, step, jnp.float32)}}
+            checkpoints.save(step, state, Progress(step=step, stopped=stopped).as_dict())
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_early_stopping_ends_a_run(stopped, tmp_path):
+    training = dataclasses.replace(
+        CONFIG.training, max_steps=9, patience=1, validate_every=1, average_last=0
+    )
+    data = dataclasses.replace(CONFIG.data, validation=BOOK)
+    config = dataclasses.replace(CONFIG, training=training, data=data)
+    checkpointed(tmp_path / "run", config, 3, stopped=stopped)
+    assert is_trained(tmp_path / "run", config) is stopped
+
+
+def test_an_average_of_older_checkpoints_is_renewed(tmp_path, monkeypatch):
+    training = dataclasses.replace(
+        CONFIG.training, max_steps=6, checkpoint_every=3, keep_last=2, average_last=2
+    )
+    config = dataclasses.replace(CONFIG, training=training)
+    run_dir = tmp_path / "run"
+    checkpointed(run_dir, config, 3, 6)
+    save_average(run_dir / "checkpoints", {"a": np.full(1, 3, np.float32)}, [3])
+    nothing = SimpleNamespace(params=None)
+    monkeypatch.setattr(runs_module, "_inputs_of", lambda _: (None, nothing, None))
+    monkeypatch.setattr(runs_module, "make_validator", lambda *_: None)
+    monkeypatch.setattr(runs_module, "fit", lambda *_, **__: 6)  # killed before it averaged
+    assert runs_module.train_run(config, run_dir) == 6
+    params, steps = load_average(run_dir / "checkpoints")
+    assert (params["a"], steps) == (4.5, [3, 6])
+
+
+def test_the_protocol_lists_what_differs_between_runs():
+    configs = [
+        dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, dropout=rate))
+        for rate in (0.0, 0.3, 0.0)
+    ]
+    settings = [{"model.dropout": config.model.dropout} for config in configs]
+    protocol = sweep_module._protocol(configs, settings, {})
+    assert protocol["grid of model.dropout"] == "0.0; 0.3"
+    assert protocol["model"]["dropout"] == "0.0; 0.3"
+    assert protocol["model"]["width"] == 256
+    assert protocol["steps"] == "3 steps for every ε, no early stopping"
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):

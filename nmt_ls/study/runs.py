@@ -37,13 +37,37 @@ log = logging.getLogger("nmt_ls")
 
 def prepare_runs(configs: Sequence[Config]) -> None:
     """Tokenise and cache the data of runs, each only once: what several processes will need."""
-    seen = set()
-    for config in configs:
-        decisive = [dataclasses.asdict(config.data), dataclasses.asdict(config.subwords)]
-        text = json.dumps([*decisive, config.training.init_from, config.loss.graduated_run])
-        if text not in seen:
-            seen.add(text)
-            _inputs_of(config)
+    for config in {data_key(config): config for config in configs}.values():
+        _inputs_of(config)
+
+
+def data_key(config: Config) -> str:
+    """What says which text and which subwords a run is trained on."""
+    parts = [dataclasses.asdict(config.data), dataclasses.asdict(config.subwords)]
+    return json.dumps([*parts, config.training.init_from, config.loss.graduated_run])
+
+
+def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
+    """Nothing, unless runs were begun on other text than a configuration gives now.
+
+    Args:
+      run_dirs: of runs with the same `data_key`; those that were not begun do not count.
+      config: of a run that is to be trained.
+
+    Raises:
+      UserError: one was, or its subwords were others.
+    """
+    begun = [run_dir for run_dir in run_dirs if (run_dir / "config.yaml").exists()]
+    if not begun:
+        return
+    fingerprint = _inputs_of(config)[0].fingerprint
+    for run_dir in begun:
+        report = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
+        if report["fingerprint"] != fingerprint:
+            raise UserError(
+                f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
+                "choose another --run-dir, or go back to the text it was begun with"
+            )
 
 
 def train_run(config: Config, run_dir: Path) -> int:

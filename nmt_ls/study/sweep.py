@@ -18,10 +18,12 @@ from nmt_ls.study.comparison import compare, sentence, table
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan, read_plan
 from nmt_ls.study.runs import (
     clear_unbegun,
+    data_key,
     evaluate_run,
     is_evaluated,
     is_trained,
     refuse_other_run,
+    refuse_other_text,
     train_group,
 )
 from nmt_ls.study.truth import truth_of
@@ -35,18 +37,29 @@ def unfinished(config: Config, sweep_dir: Path, request: Request) -> list[Cell]:
 
     Raises:
       UserError: as `plan.make_plan` and `plan.chosen`; a run's directory belongs to another
-        configuration.
+        configuration, or was trained on other text.
     """
 
     if not config.data.tests:
         raise UserError("data.tests is empty: name a test set that a sweep can measure")
 
-    def check(cells: Sequence[Cell]) -> None:
-        for cell in chosen(cells, request) if request.only else cells:
-            refuse_other_run(cell.run_dir, cell.config)
+    missing: list[Cell] = []
 
-    mine = chosen(make_plan(config, sweep_dir, request, check), request)
-    return [cell for cell in mine if not _is_finished(cell)]
+    def check(cells: Sequence[Cell]) -> None:
+        mine = chosen(cells, request)
+        concerned = mine if request.only else cells
+        for cell in concerned:
+            refuse_other_run(cell.run_dir, cell.config)
+        missing[:] = [cell for cell in mine if not _is_finished(cell)]
+        # Finished runs are not opened again, but new ones must not be compared with them if the
+        # text has changed.
+        keys = [data_key(cell.config) for cell in concerned]
+        for key, cell in {data_key(cell.config): cell for cell in missing}.items():
+            alike = [c.run_dir for c, k in zip(concerned, keys, strict=True) if k == key]
+            refuse_other_text(alike, cell.config)
+
+    make_plan(config, sweep_dir, request, check)
+    return missing
 
 
 def _is_finished(cell: Cell) -> bool:
