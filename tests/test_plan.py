@@ -284,8 +284,8 @@ def test_shards_that_ask_for_other_runs_are_told(tmp_path, caplog):
     assert not caplog.messages
     planned(tmp_path, smoothing=[0, 0.2], seeds=1, shard=(2, 2))
     assert [message.partition("plan.json: ")[2] for message in caplog.messages] == [
-        "1 more runs than there were: smoothing_0.2_seed_1",
-        "1 runs besides those of this call: smoothing_0.1_seed_1",
+        "new besides the 2 there were: smoothing_0.2_seed_1",
+        "planned besides those that this call names: smoothing_0.1_seed_1",
     ]
 
 

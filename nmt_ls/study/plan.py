@@ -220,13 +220,13 @@ def _tell_differences(
     added = [entry["run"] for entry in entries[len(there) :]]
     beyond = [entry["run"] for entry in there if entry["run"] not in requested]
     if there and added:
-        log.info("%s: %d more runs than there were: %s", path, len(added), _few(added))
+        log.info("%s: new besides the %d there were: %s", path, len(there), _few(added))
     if request.shard and beyond:
-        log.info("%s: %d runs besides those of this call: %s", path, len(beyond), _few(beyond))
+        log.info("%s: planned besides those that this call names: %s", path, _few(beyond))
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _write(path: Path, text: str, *, new: bool) -> bool:
