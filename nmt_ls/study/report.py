@@ -104,8 +104,8 @@ def write_report(
         ],
         "pictures": pictures,
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
-        "runs": _runs_table(runs),
         "varied": _are_varied(runs),
+        "runs": _runs_table(runs),
         "protocol": _protocol(comparison, runs, protocol),
         "command": f"nmt-ls report {shlex.quote(str(sweep_dir))}",
     }

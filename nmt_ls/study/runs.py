@@ -44,7 +44,8 @@ def prepare_runs(configs: Sequence[Config]) -> None:
 def data_key(config: Config) -> str:
     """What says which text and which subwords a run is trained on."""
     parts = [dataclasses.asdict(config.data), dataclasses.asdict(config.subwords)]
-    return json.dumps([*parts, config.training.init_from, config.loss.graduated_run])
+    runs = [config.training.init_from, config.loss.graduated_run, config.loss.teacher_run]
+    return json.dumps([*parts, *runs])
 
 
 def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
