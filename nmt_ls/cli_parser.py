@@ -51,8 +51,23 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     sweep = verb("sweep", "train, evaluate and compare several ε", settings)
     _add_config(sweep)
     sweep.add_argument("--run-dir", type=Path, required=True, help="where the sweep lives")
-    sweep.add_argument("--smoothing", type=float, nargs="+", help="values of ε; sweep.smoothing")
+    sweep.add_argument(
+        "--smoothing",
+        type=float,
+        nargs="+",
+        help="values of ε, or of loss.beta where loss.kind has no ε; sweep.smoothing",
+    )
     sweep.add_argument("--seeds", type=int, help="runs per ε; default: sweep.seeds")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="also vary another setting, as in model.dropout=0,0.3; repeatable; sweep.grid",
+    )
+    sweep.add_argument(
+        "--shard", default="", metavar="K/N", help="this share of the runs alone, and no report"
+    )
     sweep.add_argument("--only", default="", metavar="RUN", help="this run alone, and no report")
     sweep.add_argument(
         "--jobs", type=int, default=1, help="runs at a time on a CPU, each on its share of cores"

@@ -21,6 +21,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -353,10 +354,18 @@ class EvaluationConfig:
 class SweepConfig:
     """Which runs a comparison consists of."""
 
-    smoothing: tuple[Probability, ...] = (0.0, 0.1, 0.2)
-    """The values of ε that are compared."""
+    smoothing: tuple[NonNegative, ...] = (0.0, 0.1, 0.2)
+    """The values of ε that are compared (at most 1); of `loss.beta` where `loss.kind` has no ε,
+    0 being plain cross-entropy there too."""
     seeds: Positive = 3
     """Runs per ε: seeds `seed`, `seed`+1, …; the same ones for every ε."""
+    grid: dict[str, tuple[Scalar, ...]] = dataclasses.field(default_factory=dict)
+    """Other settings that are varied, each with its values, such as `{model.dropout: [0, 0.3]}`:
+    every combination of them is run with every ε and seed."""
+    together: Count = 0
+    """The largest number of runs that form one group, to be trained as one program: runs that
+    differ only in ε, seed, dropout rates, learning rate and weight decay. 0: as many as fit; 1:
+    each alone. Decided when a run first enters plan.json."""
 
 
 @dataclass(frozen=True, config=_STRICT)

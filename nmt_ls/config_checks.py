@@ -10,7 +10,7 @@ _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
 def check_together(config: Config) -> list[str]:
     """One line for each contradiction: the setting, its value, the way out."""
-    checks = (_data, _subwords, _model, _loss, _training, _decoding)
+    checks = (_data, _subwords, _model, _loss, _training, _decoding, _sweep)
     return [line for check in checks for line in check(config)]
 
 
@@ -195,3 +195,10 @@ def _decoding(config: Config) -> Iterator[str]:
                 f"decoding.{name}={value} has no effect with decoding.strategy={d.strategy}; "
                 "leave it out"
             )
+
+
+def _sweep(config: Config) -> Iterator[str]:
+    values = config.sweep.smoothing
+    if config.loss.kind == "label_smoothing" and any(value > 1 for value in values):
+        listed = ", ".join(f"{value:g}" for value in values)
+        yield f"sweep.smoothing=[{listed}]: must be at most 1"

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ __all__ = [
     "differences",
     "load_config",
     "load_resolved",
+    "parsed_value",
     "resolved_dict",
     "save_config",
+    "with_settings",
 ]
 
 _PATHS = {
@@ -112,7 +114,11 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 
 def with_settings(
-    config: Config, settings: dict[str, Any], overrides: Sequence[str] = ()
+    config: Config,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    expand: bool = False,
 ) -> Config:
     """A configuration with some settings changed, by dotted key; checked as a whole.
 
@@ -120,20 +126,17 @@ def with_settings(
         config: What to begin with.
         settings: Values by dotted key.
         overrides: As of `load_config`, after them.
+        expand: Expand environment variables, as `load_config` does.
 
     Raises:
         UserError: as `load_config`.
     """
     raw = resolved_dict(config)
     for key, value in settings.items():
-        *sections, name = key.split(".")
-        branch = raw
-        for section in sections:
-            branch = branch[section]
-        branch[name] = value
+        _put(raw, key, value, key)
     for override in overrides:
         _override(raw, override)
-    return _validated(raw, expand=False)
+    return _validated(raw, expand=expand)
 
 
 def load_resolved(path: str | os.PathLike[str]) -> Config:
@@ -180,27 +183,41 @@ def _parsed(text: str, where: str) -> Any:
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
-    parts = key.split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write key=value, as in training.max_steps=100")
+    _put(raw, key, parsed_value(text, f"--set {override}"), f"--set {override}")
+
+
+def parsed_value(text: str, where: str) -> Any:
+    """The value of an override, in YAML.
+
+    Args:
+        text: What stands behind the equals sign.
+        where: What errors begin with.
+
+    Raises:
+        UserError: not YAML.
+    """
     try:
-        value = _parsed(text, f"--set {override}")
+        value = _parsed(text, where)
     except UserError:
         # `joiner=@@ ` is no YAML, and quoting it twice for the shell is no fun.
         if not text or text.lstrip()[0] not in "@`%":
             raise
         value = text
-    if value is None and not text.strip():
-        value = ""
+    return "" if value is None and not text.strip() else value
+
+
+def _put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key in the raw tree; sections that are not there are made."""
+    parts = key.split(".")
     branch = raw
     for depth, part in enumerate(parts[:-1], 1):
         if branch.get(part) is None:
             branch[part] = {}
         branch = branch[part]
         if not isinstance(branch, dict):
-            raise UserError(
-                f"--set {override}: {'.'.join(parts[:depth])} is {shown(branch)}, not a section"
-            )
+            raise UserError(f"{where}: {'.'.join(parts[:depth])} is {shown(branch)}, not a section")
     branch[parts[-1]] = value
 
 

@@ -136,8 +136,8 @@ def _core(kind: Any) -> Any:
     if typing.get_origin(kind) is typing.Annotated:
         return _core(typing.get_args(kind)[0])
     if isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind):
-        (inner,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
-        return _core(inner)
+        inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+        return _core(inner[0]) if len(inner) == 1 else kind
     return kind
 
 
@@ -170,6 +170,7 @@ def _type_words(kind: Any, *, limits: bool = False) -> str:
     optional = isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
     core = _core(kind)
     simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    simple[type(None)] = "null"
     if core in simple:
         return simple[core] + suffix
     if typing.get_origin(core) is typing.Literal:
@@ -179,5 +180,6 @@ def _type_words(kind: Any, *, limits: bool = False) -> str:
     if isinstance(core, types.UnionType):
         return " or ".join(_type_words(arg, limits=limits) for arg in typing.get_args(core))
     if typing.get_origin(core) is dict:
-        return "sections by name"
+        inner = typing.get_args(core)[1]
+        return "sections by name" if dataclasses.is_dataclass(inner) else "lists by setting"
     return "a section" + (" or null" if optional else "")

@@ -370,7 +370,8 @@ def test_a_sweep_in_several_processes(folder, tmp_path, capfd):
     assert main(call) == 0
     out, err = capfd.readouterr()
     assert re.search(r"^0\.1 ", out, re.MULTILINE)
-    assert "[smoothing_0.1_seed_1] run 2 of 2" in err
+    assert "[smoothing_0.1_seed_1] smoothing_0.1_seed_1: valid: BLEU " in err
+    assert "is done; 1 of 2 done, about " in err
     written = {p.name for p in sweep.glob("smoothing_*")}
     assert written == {"smoothing_0.0_seed_1", "smoothing_0.1_seed_1"}
     # One that fails says why, once, and its status is the sweep's.

@@ -313,6 +313,6 @@ def test_every_setting_is_described() -> None:
 def _leaves(tree: dict, prefix: str) -> list[str]:
     keys: list[str] = []
     for name, value in tree.items():
-        inside = isinstance(value, dict) and name != "tests"
+        inside = isinstance(value, dict) and name not in ("tests", "grid")
         keys += _leaves(value, f"{prefix}{name}.") if inside else [prefix + name]
     return keys

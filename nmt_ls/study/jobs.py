@@ -22,11 +22,22 @@ class JobFailed(Exception):
         self.status = status
 
 
-def run_jobs(names: Sequence[str], command: Callable[[str], Sequence[str]], jobs: int) -> None:
+def run_jobs(
+    names: Sequence[str],
+    command: Callable[[str], Sequence[str]],
+    jobs: int,
+    ended_well: Callable[[str], None] | None = None,
+) -> None:
     """Run `command(name)` for each name, `jobs` at a time; their lines go to stderr with the name.
 
     Each process computes with its share of the processors. When one fails, or a signal comes, the
     others are asked to stop, which lets them write a checkpoint.
+
+    Args:
+      names: of the jobs.
+      command: of each, by its name.
+      jobs: how many at a time.
+      ended_well: called with a name as its job ends.
 
     Raises:
       JobFailed: the first that failed.
@@ -48,6 +59,8 @@ def run_jobs(names: Sequence[str], command: Callable[[str], Sequence[str]], jobs
             process, _ = running.pop(name)
             if process.returncode:
                 raise JobFailed(name, process.returncode)
+            if ended_well is not None:
+                ended_well(name)
     finally:
         for process, _ in running.values():
             process.terminate()

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from nmt_ls.errors import UserError
 from nmt_ls.study import figures
 from nmt_ls.study.comparison import Run
+from nmt_ls.study.grid import words_of
 from nmt_ls.study.wording import key, number, results_csv, sentence, table, table_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,6 +36,7 @@ def load_runs(sweep_dir: Path) -> list[Run]:
         if not (directory / "results.json").exists():
             continue
         run: Run = {name: planned[name] for name in ("label_smoothing", "seed", "run")}
+        run |= {"settings": planned.get("settings", {})}
         run |= {"results": _read_json(directory / "results.json")}
         run |= {"translations": {}, "references": {}, "sources": {}}
         for test in run["results"]:
@@ -102,6 +104,7 @@ def write_report(
         ],
         "pictures": pictures,
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
+        "varied": _are_varied(runs),
         "runs": _runs_table(runs),
         "protocol": _protocol(comparison, runs, protocol),
         "command": f"nmt-ls report {shlex.quote(str(sweep_dir))}",
@@ -150,16 +153,24 @@ def _examples(comparison: dict, runs: Sequence[Run], test: str) -> list[dict]:
 
 
 def _runs_table(runs: Sequence[Run]) -> list[list[str]]:
-    """One row per run and test set."""
+    """One row per run and test set; the settings of a grid after the seed, where there are any."""
+    varied = _are_varied(runs)
     rows = []
     for run in sorted(runs, key=lambda run: (run["label_smoothing"], run["seed"])):
         for test, results in run["results"].items():
-            cells = [run["run"], f"{run['label_smoothing']:g}", str(run["seed"]), test]
+            cells = [run["run"], f"{run['label_smoothing']:g}", str(run["seed"])]
+            cells += [words_of(run.get("settings", {}))] if varied else []
+            cells.append(test)
             for measure in ("bleu", "chrf", "ter", "perplexity"):
                 cells.append(number(results.get(measure)))
             cells += [number(results.get("ece"), 4), number(results.get("accuracy"), 4)]
             rows.append(cells)
     return rows
+
+
+def _are_varied(runs: Sequence[Run]) -> bool:
+    """Whether the sweep has a grid."""
+    return any(run.get("settings") for run in runs)
 
 
 def _protocol(comparison: dict, runs: Sequence[Run], protocol: dict) -> list[tuple[str, str]]:

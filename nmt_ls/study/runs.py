@@ -1,11 +1,15 @@
-"""One run from its configuration: data, training, validation, evaluation."""
+"""Runs from their configurations: data, training, validation, evaluation; and what is done."""
 
+import contextlib
 import dataclasses
+import json
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nmt_ls.config import Config
-from nmt_ls.config_files import differences
+from nmt_ls.config_files import differences, load_resolved
 from nmt_ls.data.prepare import PreparedData, prepare
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import (
@@ -16,21 +20,61 @@ from nmt_ls.evaluation.evaluate import (
 )
 from nmt_ls.evaluation.results import store_results
 from nmt_ls.parallel import is_main
-from nmt_ls.training.runs import LoadedRun, load_run
+from nmt_ls.training.checkpoints import Checkpoints, load_average
+from nmt_ls.training.progress import Progress
+from nmt_ls.training.runs import (
+    LoadedRun,
+    _may_differ,
+    average_run,
+    load_params,
+    load_run,
+    regular_steps,
+)
 from nmt_ls.training.trainer import fit
 
 log = logging.getLogger("nmt_ls")
 
 
-def prepare_run(config: Config) -> PreparedData:
-    """The data of a run, tokenised and cached."""
-    return _inputs_of(config)[0]
+def prepare_runs(configs: Sequence[Config]) -> None:
+    """Tokenise and cache the data of runs, each only once: what several processes will need."""
+    for config in {data_key(config): config for config in configs}.values():
+        _inputs_of(config)
+
+
+def data_key(config: Config) -> str:
+    """What says which text and which subwords a run is trained on."""
+    parts = [dataclasses.asdict(config.data), dataclasses.asdict(config.subwords)]
+    runs = [config.training.init_from, config.loss.graduated_run, config.loss.teacher_run]
+    return json.dumps([*parts, *runs])
+
+
+def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
+    """Nothing, unless runs were begun on other text than a configuration gives now.
+
+    Args:
+      run_dirs: of runs with the same `data_key`; those that were not begun do not count.
+      config: of a run that is to be trained.
+
+    Raises:
+      UserError: one was, or its subwords were others.
+    """
+    begun = [run_dir for run_dir in run_dirs if (run_dir / "config.yaml").exists()]
+    if not begun:
+        return
+    fingerprint = _inputs_of(config)[0].fingerprint
+    for run_dir in begun:
+        report = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
+        if report["fingerprint"] != fingerprint:
+            raise UserError(
+                f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
+                "choose another --run-dir, or go back to the text it was begun with"
+            )
 
 
 def train_run(config: Config, run_dir: Path) -> int:
     """Train a run to its end, or continue it; returns its last step."""
     data, start, teacher = _inputs_of(config)
-    return fit(
+    step = fit(
         config,
         data,
         run_dir,
@@ -38,6 +82,37 @@ def train_run(config: Config, run_dir: Path) -> int:
         initial_params=start.params if start else None,
         teacher=teacher,
     )
+    _renew_average(run_dir, config)
+    return step
+
+
+def _renew_average(run_dir: Path, config: Config) -> None:
+    """A run that was continued past its end and killed before it averaged has the old mean."""
+    directory = run_dir / "checkpoints"
+    if not (is_main() and config.training.average_last):
+        return
+    if load_average(directory)[1][-1] != regular_steps(_steps(run_dir), config)[-1]:
+        average_run(run_dir, config.training.average_last)
+
+
+def train_group(
+    cells: Sequence[Mapping[str, Any]],
+    configs: Sequence[Config],
+    run_dirs: Sequence[Path],
+    trained: Callable[[int], None] | None = None,
+) -> None:
+    """Train runs of one group of a sweep to their ends, or continue them.
+
+    Args:
+      cells: their entries in plan.json, of the same `group`; finished ones are left out.
+      configs, run_dirs: of each.
+      trained: called with a run's place in `cells` as its training ends.
+    """
+    for place, (cell, config, run_dir) in enumerate(zip(cells, configs, run_dirs, strict=True)):
+        log.info("training %s", cell["run"])
+        train_run(config, run_dir)
+        if trained is not None:
+            trained(place)
 
 
 def _inputs_of(config: Config) -> tuple[PreparedData, LoadedRun | None, LoadedRun | None]:
@@ -85,10 +160,92 @@ def evaluate_run(run_dir: Path) -> None:
             store_results(run_dir, data, evaluation, run.subwords)
 
 
-def with_smoothing(config: Config, label_smoothing: float, seed: int) -> Config:
-    """The configuration of one run of a sweep."""
-    return dataclasses.replace(
-        config,
-        seed=seed,
-        loss=dataclasses.replace(config.loss, label_smoothing=label_smoothing),
+def refuse_other_run(run_dir: Path, config: Config) -> None:
+    """Nothing, unless a run directory was begun with another configuration.
+
+    Raises:
+      UserError: it was, or it holds something else; the settings that differ are named.
+    """
+    if not (run_dir / "config.yaml").exists():
+        if run_dir.exists() and not _is_unbegun(run_dir):
+            raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another")
+        return
+    stored = load_resolved(run_dir / "config.yaml")
+    refused = [d for d in differences(stored, config) if not _may_differ(d[0], config)]
+    if refused:
+        told = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
+        more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
+        raise UserError(
+            f"{run_dir} belongs to another configuration: {told}{more}\n"
+            "choose another --run-dir, or go back to the settings it was begun with"
+        )
+
+
+_FIRST_FILES = (
+    "subwords.model",
+    "source_subwords.model",
+    "subwords.json",
+    "data.json",
+    "environment.json",
+    "config.yaml",
+)
+"""What a run directory gets before it is one, `config.yaml` last."""
+
+
+def _is_unbegun(run_dir: Path) -> bool:
+    """Whether a directory holds only what a run that was killed as it began leaves behind."""
+    return run_dir.is_dir() and all(
+        any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
+        for found in run_dir.iterdir()
     )
+
+
+def _is_unfinished(found: str, name: str) -> bool:
+    return found == f"{name}.tmp" or found.startswith(f".{name}.")
+
+
+def clear_unbegun(run_dir: Path) -> None:
+    """Empty the directory of a run that was killed before it had a configuration."""
+    if not (run_dir / "config.yaml").exists() and _is_unbegun(run_dir):
+        for left in run_dir.iterdir():
+            left.unlink()
+
+
+def _steps(run_dir: Path) -> list[int]:
+    """The steps of a run that have a checkpoint, ascending."""
+    directory = run_dir / "checkpoints"
+    names = [p.name for p in directory.iterdir()] if directory.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def is_trained(run_dir: Path, config: Config) -> bool:
+    """Whether a run has nothing left to train."""
+    steps = _steps(run_dir)
+    if not steps or not (run_dir / "config.yaml").exists():
+        return False
+    if config.training.average_last and not (run_dir / "checkpoints" / "average").is_dir():
+        return False
+    if steps[-1] >= config.training.max_steps:
+        return True
+    if not config.training.patience:
+        return False
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        return Progress(**checkpoints.host(steps[-1])).stopped
+
+
+def is_evaluated(run_dir: Path, config: Config) -> bool:
+    """Whether results.json has what `evaluate_run` would measure of a trained run."""
+    path = run_dir / "results.json"
+    if not path.exists():
+        return False
+    done = json.loads(path.read_text(encoding="utf-8"))
+    # `evaluate` may since have measured another checkpoint or with another beam.
+    decoding = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
+    if any(done.get(name, {}).get("decode") != decoding for name in config.data.tests):
+        return False
+    measured = {done[name]["checkpoint"] for name in config.data.tests}
+    # And the run may have been continued since.
+    if (run_dir / "checkpoints" / "average").is_dir():
+        last = str(regular_steps(_steps(run_dir), config)[-1])
+        return all(text.startswith("average") and text.split()[-1] == last for text in measured)
+    return measured <= {load_params(run_dir)[1]}

@@ -1,8 +1,11 @@
-"""A comparison of smoothing values: which runs it needs, which are missing, what came out."""
+"""A comparison of smoothing values: which runs are missing, what they gave, what came out."""
 
 import dataclasses
+import itertools
 import json
 import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,105 +15,158 @@ from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import compare, sentence, table
-from nmt_ls.study.runs import evaluate_run, train_run, with_smoothing
+from nmt_ls.study.plan import Cell, Request, chosen, make_plan, read_plan
+from nmt_ls.study.runs import (
+    clear_unbegun,
+    data_key,
+    evaluate_run,
+    is_evaluated,
+    is_trained,
+    refuse_other_run,
+    refuse_other_text,
+    train_group,
+)
 from nmt_ls.study.truth import truth_of
-from nmt_ls.training.runs import write_beside
+from nmt_ls.study.wording import number
 
 log = logging.getLogger("nmt_ls")
 
 
-def run_name(label_smoothing: float, seed: int) -> str:
-    """The directory of one run within its sweep."""
-    return f"smoothing_{label_smoothing}_seed_{seed}"
-
-
-def plan(
-    config: Config, sweep_dir: Path, smoothing: list[float] | None, seeds: int | None
-) -> list[dict[str, Any]]:
-    """The runs of a sweep, written to plan.json before the first step; earlier ones stay in it.
+def unfinished(config: Config, sweep_dir: Path, request: Request) -> list[Cell]:
+    """The cells that a call has to do, group by group; all of the plan is in plan.json.
 
     Raises:
-      UserError: the directory is something else's; the loss has no ε.
+      UserError: as `plan.make_plan` and `plan.chosen`; a run's directory belongs to another
+        configuration, or was trained on other text.
     """
-    path = sweep_dir / "plan.json"
-    if config.loss.kind != "label_smoothing":
-        raise UserError(
-            f"loss.kind={config.loss.kind} has no ε to compare values of; a sweep needs "
-            "loss.kind=label_smoothing"
-        )
-    if sweep_dir.exists() and any(sweep_dir.iterdir()) and not path.exists():
-        others = [p for p in sweep_dir.iterdir() if not p.name.startswith("smoothing_")]
-        if others:
-            raise UserError(f"{sweep_dir} is not empty and has no plan.json; choose another")
-    values = [float(v) for v in (config.sweep.smoothing if smoothing is None else smoothing)]
-    count = config.sweep.seeds if seeds is None else seeds
-    runs = json.loads(path.read_text())["runs"] if path.exists() else []
-    known = {run["run"] for run in runs}
-    for seed in range(config.seed, config.seed + count):
-        for value in values:
-            name = run_name(value, seed)
-            if name not in known:
-                runs.append({"run": name, "label_smoothing": value, "seed": seed})
-                known.add(name)
-    sweep_dir.mkdir(parents=True, exist_ok=True)
-    title = config.name or sweep_dir.resolve().name
-    write_beside(path, json.dumps({"title": title, "runs": runs}, indent=1) + "\n")
-    return runs
+
+    if not config.data.tests:
+        raise UserError("data.tests is empty: name a test set that a sweep can measure")
+
+    missing: list[Cell] = []
+
+    def check(cells: Sequence[Cell]) -> None:
+        mine = chosen(cells, request)
+        concerned = mine if request.only else cells
+        for cell in concerned:
+            refuse_other_run(cell.run_dir, cell.config)
+        missing[:] = [cell for cell in mine if not _is_finished(cell)]
+        # Finished runs are not opened again, but new ones must not be compared with them if the
+        # text has changed.
+        keys = [data_key(cell.config) for cell in concerned]
+        for key, cell in {data_key(cell.config): cell for cell in missing}.items():
+            alike = [c.run_dir for c, k in zip(concerned, keys, strict=True) if k == key]
+            refuse_other_text(alike, cell.config)
+
+    make_plan(config, sweep_dir, request, check)
+    return missing
+
+
+def _is_finished(cell: Cell) -> bool:
+    return is_trained(cell.run_dir, cell.config) and is_evaluated(cell.run_dir, cell.config)
 
 
 def sweep(
     config: Config,
     sweep_dir: Path,
-    smoothing: list[float] | None = None,
-    seeds: int | None = None,
-    only: str = "",
+    request: Request = Request(),  # noqa: B008 - immutable
 ) -> str:
-    """Train and evaluate every (ε, seed) that is missing; write the report; returns the tables.
+    """Train and evaluate every cell that is missing; write the report; returns the tables.
 
     Every ε gets the same treatment: the configuration's number of steps, its checkpoint rule and
-    its decoding. Finished runs are not touched again.
+    its decoding. Finished runs are not touched again. A shard or a single run makes no report.
 
     Args:
       config: of all runs.
       sweep_dir: where they live.
-      smoothing, seeds: values of ε and runs of each; None: the configuration's.
-      only: do this run alone, and no report.
+      request: which cells, and which of them this call does.
 
     Raises:
-      UserError: no run of that name; what `plan`, training and evaluation raise.
+      UserError: as `unfinished`; what training and evaluation raise.
     """
-    runs = plan(config, sweep_dir, smoothing, seeds)
-    if only and only not in [run["run"] for run in runs]:
-        raise UserError(f"--only {only}: the plan has {', '.join(run['run'] for run in runs)}")
-    for number, run in enumerate(runs, 1):
-        if only not in ("", run["run"]):
-            continue
-        run_dir = sweep_dir / run["run"]
-        one = with_smoothing(config, run["label_smoothing"], run["seed"])
-        log.info("run %d of %d: %s", number, len(runs), run["run"])
-        train_run(one, run_dir)
-        if not _is_evaluated(run_dir, one):
-            evaluate_run(run_dir)
-    return report(sweep_dir) if is_main() and not only else ""
+    cells = unfinished(config, sweep_dir, request)
+    pace = Pace(len(cells))
+    for _, members in itertools.groupby(cells, key=lambda cell: cell.entry["group"]):
+        _do_group(list(members), pace)
+    planned = {entry["run"] for entry in read_plan(sweep_dir)}
+    if lost := [cell.entry["run"] for cell in cells if cell.entry["run"] not in planned]:
+        told = f"{sweep_dir / 'plan.json'} was written by another call without {', '.join(lost)}"
+        log.warning("%s; run this sweep again, and its plan has them", told)
+    if request.shard:
+        share = f"{request.shard[0]}/{request.shard[1]}"
+        log.info("shard %s is done; when all are, `nmt-ls report %s` compares", share, sweep_dir)
+    return report(sweep_dir) if is_main() and not (request.only or request.shard) else ""
 
 
-def _is_evaluated(run_dir: Path, config: Config) -> bool:
-    path = run_dir / "results.json"
-    if not path.exists():
-        return False
-    done = json.loads(path.read_text())
-    averaged = (run_dir / "checkpoints" / "average").is_dir()
-    # `evaluate` may since have measured another checkpoint or with another beam.
-    return all(
-        name in done
-        and done[name]["decode"] == _plain(config.decoding)
-        and done[name]["checkpoint"].startswith("average") == averaged
-        for name in config.data.tests
+def _do_group(cells: Sequence[Cell], pace: "Pace") -> None:
+    """Train and evaluate cells of one group."""
+
+    def finish(cell: Cell) -> None:
+        if not is_evaluated(cell.run_dir, cell.config):
+            evaluate_run(cell.run_dir)
+        took = pace.step()
+        log.info("%s: %s; %.1f min%s", cell.entry["run"], _found(cell), took / 60, pace.left())
+
+    untrained = [cell for cell in cells if not _needs_only_evaluation(cell)]
+    for cell in cells:
+        if cell not in untrained:
+            finish(cell)
+    if untrained:
+        for cell in untrained:
+            clear_unbegun(cell.run_dir)
+        train_group(
+            [cell.entry for cell in untrained],
+            [cell.config for cell in untrained],
+            [cell.run_dir for cell in untrained],
+            lambda place: finish(untrained[place]),
+        )
+
+
+def _needs_only_evaluation(cell: Cell) -> bool:
+    # Another decoding or test set reaches the run's config.yaml as training is taken up.
+    return (
+        is_trained(cell.run_dir, cell.config)
+        and load_resolved(cell.run_dir / "config.yaml") == cell.config
     )
 
 
-def _plain(settings: Any) -> Any:
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
+def _found(cell: Cell) -> str:
+    """The main figures of a finished run, by test set."""
+    results = json.loads((cell.run_dir / "results.json").read_text(encoding="utf-8"))
+    measures = {"BLEU": ("bleu", 2), "perplexity": ("perplexity", 3), "ECE": ("ece", 4)}
+    return "; ".join(
+        f"{test}: "
+        + ", ".join(
+            f"{word} {number(results[test][name], digits)}"
+            for word, (name, digits) in measures.items()
+        )
+        for test in cell.config.data.tests
+    )
+
+
+class Pace:
+    """How long runs take, and how long the others will.
+
+    Args:
+      count: runs that are to be done.
+    """
+
+    def __init__(self, count: int):
+        self.count, self.done = count, 0
+        self.began = self.before = time.monotonic()
+
+    def step(self) -> float:
+        """One more is done; returns the seconds since the one before."""
+        self.done += 1
+        before, self.before = self.before, time.monotonic()
+        return self.before - before
+
+    def left(self) -> str:
+        """`; 2 of 6 done, about 24.6 min left`, by the mean of those done; empty for the last."""
+        if self.done == self.count:
+            return ""
+        seconds = (self.before - self.began) / self.done * (self.count - self.done)
+        return f"; {self.done} of {self.count} done, about {seconds / 60:.1f} min left"
 
 
 def report(sweep_dir: Path) -> str:
@@ -124,19 +180,55 @@ def report(sweep_dir: Path) -> str:
     runs = load_runs(sweep_dir)
     if not runs:
         raise UserError(f"{sweep_dir} has no finished run yet; `nmt-ls sweep` trains them")
+    done = {run["run"] for run in runs}
+    planned = read_plan(sweep_dir)
+    missing = [entry["run"] for entry in planned if entry["run"] not in done]
+    if missing:
+        log.info("%d of %d runs are missing: %s", len(missing), len(planned), ", ".join(missing))
     first = sweep_dir / runs[0]["run"]
-    config = load_resolved(first / "config.yaml")
-    truth = truth_of(config, Subwords.load(first))
+    configs = [load_resolved(sweep_dir / run["run"] / "config.yaml") for run in runs]
+    truth = truth_of(configs[0], Subwords.load(first))
     comparison = compare(runs, truth=truth)
     title = json.loads((sweep_dir / "plan.json").read_text())["title"]
-    write_report(sweep_dir, comparison, runs, title=title, protocol=_protocol(config, truth))
+    protocol = _protocol(configs, [run["settings"] for run in runs], truth)
+    write_report(sweep_dir, comparison, runs, title=title, protocol=protocol)
     blocks = []
     for test in comparison["tests"]:
         blocks.append(f"{test}\n{table(comparison, test)}\n{sentence(comparison, test)}")
     return "\n\n".join(blocks)
 
 
-def _protocol(config: Config, truth: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _protocol(
+    configs: Sequence[Config],
+    settings: Sequence[Mapping[str, Any]],
+    truth: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """How the runs were made; what differs between them is listed."""
+    protocol: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in settings for key in one):
+        protocol[f"grid of {key}"] = _listed(one[key] for one in settings if key in one)
+    protocol |= _merged([_protocol_of(config) for config in configs])
+    for name, values in truth.items():
+        protocol[f"{name}: sentences that the grammar has"] = f"{values['sentences_in_all']:,}"
+    return protocol
+
+
+def _merged(protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in protocols for key in one):
+        found = [one[key] for one in protocols if key in one]
+        if all(isinstance(value, dict) for value in found):
+            merged[key] = _merged(found)
+        else:
+            merged[key] = found[0] if found.count(found[0]) == len(found) else _listed(found)
+    return merged
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return "; ".join(dict.fromkeys(map(str, values)))
+
+
+def _protocol_of(config: Config) -> dict[str, Any]:
     t = config.training
     if t.patience:
         stopping = f"early stopping on {t.best_metric}, patience {t.patience}"
@@ -157,13 +249,13 @@ def _protocol(config: Config, truth: dict[str, dict[str, Any]]) -> dict[str, Any
         "batch": f"{t.batch_tokens} target positions",
         "learning rate": f"{t.learning_rate:g}, {t.schedule}, {t.warmup_steps} warm-up steps",
     }
-    for name, values in truth.items():
-        protocol[f"{name}: sentences that the grammar has"] = f"{values['sentences_in_all']:,}"
+    if config.loss.kind != "label_smoothing":
+        protocol["ε stands for"] = f"loss.beta, the strength of {config.loss.kind}"
     return protocol
 
 
 def _other_settings_of_the_loss(config: Config) -> dict[str, str]:
     ours, default = (dataclasses.asdict(c) for c in (config.loss, LossConfig()))
-    told = {"label_smoothing", "convention"}
+    told = {"label_smoothing", "beta", "convention"}
     changed = {k: v for k, v in ours.items() if v != default[k] and k not in told}
     return {f"loss.{name}": str(value) for name, value in changed.items()}

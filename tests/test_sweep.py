@@ -1,0 +1,400 @@
+"""A sweep does what is missing and nothing twice: killed, shared out, and taken up again."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import sentence_pairs
+
+from nmt_ls.cli import main
+from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, TrainingConfig
+from nmt_ls.config_files import save_config
+from nmt_ls.errors import UserError
+from nmt_ls.study import runs as runs_module
+from nmt_ls.study import sweep as sweep_module
+from nmt_ls.study.plan import Request, read_plan
+from nmt_ls.study.report import load_runs
+from nmt_ls.study.runs import is_trained
+from nmt_ls.study.sweep import Pace, sweep, unfinished
+from nmt_ls.study.wording import results_csv
+from nmt_ls.training.checkpoints import Checkpoints, load_average, save_average
+from nmt_ls.training.progress import Progress
+
+BOOK = CorpusConfig(kind="phrasebook", size=10)
+CONFIG = Config(
+    data=DataConfig(train=BOOK, tests={"test": BOOK}),
+    training=TrainingConfig(max_steps=3, keep_last=1, average_last=1),
+)
+TWO = Request(smoothing=[0, 0.1], seeds=1)
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+class Workshop:
+    """Stands in for training and evaluation: the files they write, in their order.
+
+    `work` counts what was done; `moments` counts down to a kill.
+    """
+
+    def __init__(self, monkeypatch):
+        self.work: list[tuple[str, str, object]] = []
+        self.moments = -1
+        self.text = "text"
+        monkeypatch.setattr(
+            runs_module, "_inputs_of", lambda _: [SimpleNamespace(fingerprint=self.text)]
+        )
+        monkeypatch.setattr(runs_module, "train_run", self.train)
+        monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
+        monkeypatch.setattr(sweep_module, "report", lambda sweep_dir: "the report")
+
+    def moment(self):
+        self.moments -= 1
+        if self.moments == 0:
+            raise Killed
+
+    def train(self, config: Config, run_dir: Path) -> int:
+        self.moment()
+        if not (run_dir / "config.yaml").exists():
+            assert not run_dir.exists() or not any(run_dir.iterdir())
+            run_dir.mkdir(exist_ok=True)
+            for name in (".subwords.model.17", "subwords.model", "data.json.tmp", "data.json"):
+                (run_dir / name).write_text(json.dumps({"fingerprint": self.text}))
+                self.moment()
+        save_config(config, run_dir / "config.yaml")
+        steps = [int(p.name) for p in run_dir.glob("checkpoints/*") if p.name.isdigit()]
+        for step in range(max(steps, default=0) + 1, config.training.max_steps + 1):
+            self.moment()
+            self.work.append(("step", run_dir.name, step))
+            (run_dir / "checkpoints" / str(step)).mkdir(parents=True)
+        self.moment()
+        (run_dir / "checkpoints" / "average").mkdir(exist_ok=True)
+        self.moment()
+        return config.training.max_steps
+
+    def evaluate(self, run_dir: Path) -> None:
+        self.moment()
+        config = runs_module.load_resolved(run_dir / "config.yaml")
+        last = max(int(p.name) for p in run_dir.glob("checkpoints/*") if p.name.isdigit())
+        found = {
+            "decode": json.loads(json.dumps(dataclasses.asdict(config.decoding))),
+            "checkpoint": f"average of {last}",
+            "bleu": 12.345,
+            "perplexity": None,
+            "ece": 0.1,
+        }
+        self.work.append(("evaluation", run_dir.name, last))
+        (run_dir / "results.json").write_text(json.dumps({"test": found}))
+        self.moment()
+
+    def of(self, kind: str) -> list[tuple[str, object]]:
+        return [(name, what) for done, name, what in self.work if done == kind]
+
+
+@pytest.fixture
+def workshop(monkeypatch):
+    return Workshop(monkeypatch)
+
+
+ALL_STEPS = [(f"smoothing_{e}_seed_1", step) for e in (0.0, 0.1) for step in (1, 2, 3)]
+
+
+@given(st.lists(st.integers(1, 28), max_size=4))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_killed_at_any_moments_nothing_is_done_twice_or_lost(workshop, tmp_path_factory, moments):
+    folder = tmp_path_factory.mktemp("sweep") / "sweep"
+    workshop.work.clear()
+    for workshop.moments in moments:
+        try:
+            sweep(CONFIG, folder, TWO)
+        except Killed:
+            continue
+    workshop.moments = -1
+    assert sweep(CONFIG, folder, TWO) == "the report"
+    assert workshop.of("step") == ALL_STEPS
+    # A kill between the file and the next look costs nothing either.
+    assert workshop.of("evaluation") == [(f"smoothing_{e}_seed_1", 3) for e in (0.0, 0.1)]
+    done = len(workshop.work)
+    assert sweep(CONFIG, folder, TWO) == "the report"
+    assert len(workshop.work) == done and unfinished(CONFIG, folder, TWO) == []
+
+
+def test_a_run_that_is_continued_is_measured_again(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    longer = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, max_steps=5))
+    workshop.moments = 4  # killed after the first step of the first run
+    with pytest.raises(Killed):
+        sweep(longer, tmp_path, TWO)
+    workshop.moments = -1
+    sweep(longer, tmp_path, TWO)
+    assert workshop.of("evaluation")[2:] == [(f"smoothing_{e}_seed_1", 5) for e in (0.0, 0.1)]
+
+
+def test_another_decoding_is_measured_without_training(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    other = dataclasses.replace(CONFIG, decoding=dataclasses.replace(CONFIG.decoding, beam=2))
+    sweep(other, tmp_path, TWO)
+    sweep(other, tmp_path, TWO)
+    assert workshop.of("step") == ALL_STEPS
+    assert len(workshop.of("evaluation")) == 4
+
+
+def test_shards_share_the_work_and_make_no_report(workshop, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for place in (1, 2, 3):
+        request = TWO._replace(shard=(place, 3), smoothing=[0, 0.1, 0.2], seeds=2)
+        before = len(workshop.of("evaluation"))
+        assert sweep(CONFIG, tmp_path, request) == ""
+        assert len(workshop.of("evaluation")) == before + 2
+        assert f"shard {place}/3 is done; when all are, `nmt-ls report" in caplog.text
+    done = [name for name, _ in workshop.of("evaluation")]
+    assert sorted(done) == sorted(entry["run"] for entry in read_plan(tmp_path))
+    assert sweep(CONFIG, tmp_path, TWO) == "the report"
+
+
+def test_a_group_is_trained_by_one_call(workshop, tmp_path, monkeypatch):
+    seen = []
+    real = runs_module.train_group
+
+    def spy(cells, configs, run_dirs, trained):
+        seen.append([cell["run"] for cell in cells])
+        real(cells, configs, run_dirs, trained)
+
+    monkeypatch.setattr(sweep_module, "train_group", spy)
+    grid = {"model.dropout": (0, 0.3)}
+    sweep(CONFIG, tmp_path, TWO._replace(grid=grid, only="model.dropout=0.3__smoothing_0.1_seed_1"))
+    sweep(CONFIG, tmp_path, TWO._replace(grid=grid))
+    assert seen == [
+        ["model.dropout=0.3__smoothing_0.1_seed_1"],
+        [f"model.dropout=0.0__smoothing_{e}_seed_1" for e in (0.0, 0.1)],
+        ["model.dropout=0.3__smoothing_0.0_seed_1"],
+    ]
+
+
+def test_every_run_ends_in_a_line_with_its_figures(workshop, tmp_path, caplog):
+    caplog.set_level("INFO")
+    sweep(CONFIG, tmp_path, TWO)
+    lines = [line for line in caplog.messages if "BLEU" in line]
+    figures = r"test: BLEU 12\.35, perplexity –, ECE 0\.1000; 0\.0 min"
+    assert re.fullmatch(
+        rf"smoothing_0\.0_seed_1: {figures}; 1 of 2 done, about 0\.0 min left", lines[0]
+    )
+    assert re.fullmatch(rf"smoothing_0\.1_seed_1: {figures}", lines[1])
+
+
+def test_the_time_left_goes_by_what_was_done_in_this_call(monkeypatch):
+    now = iter([100.0, 160.0, 400.0, 460.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    pace = Pace(3)
+    assert (pace.step(), pace.left()) == (60.0, "; 1 of 3 done, about 2.0 min left")
+    assert (pace.step(), pace.left()) == (240.0, "; 2 of 3 done, about 2.5 min left")
+    assert (pace.step(), pace.left()) == (60.0, "")
+
+
+def test_a_foreign_run_is_refused_before_anything_is_trained(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO._replace(smoothing=[0.1]))
+    before = (tmp_path / "plan.json").read_bytes(), list(workshop.work)
+    wider = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, width=512))
+    with pytest.raises(UserError) as refused:
+        sweep(wider, tmp_path, TWO)
+    text = str(refused.value)
+    assert "smoothing_0.1_seed_1 belongs to another configuration: model.width is 256 there" in text
+    assert text.count("\n") == 1
+    penalty = dataclasses.replace(CONFIG, loss=LossConfig(kind="confidence_penalty"))
+    with pytest.raises(UserError, match="belongs to another configuration: loss.kind is 'label_"):
+        sweep(penalty, tmp_path, TWO)
+    (tmp_path / "smoothing_0.0_seed_1").mkdir()
+    (tmp_path / "smoothing_0.0_seed_1" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="smoothing_0.0_seed_1 is not empty and has no config"):
+        sweep(CONFIG, tmp_path, TWO)
+    assert ((tmp_path / "plan.json").read_bytes(), workshop.work) == before
+    assert (tmp_path / "smoothing_0.0_seed_1" / "notes.txt").read_text() == "mine"
+
+
+def test_new_runs_are_not_trained_on_other_text_than_finished_ones(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    before = (tmp_path / "plan.json").read_bytes()
+    workshop.text = "another text"
+    assert sweep(CONFIG, tmp_path, TWO) == "the report"  # there is nothing to train
+    with pytest.raises(UserError, match="smoothing_0.0_seed_1 was trained on other text"):
+        sweep(CONFIG, tmp_path, TWO._replace(smoothing=[0.2]))
+    assert (tmp_path / "plan.json").read_bytes() == before
+    # A cell of the grid with data of its own has nothing to be compared with.
+    sweep(CONFIG, tmp_path, TWO._replace(grid={"data.noise": (0.1,)}))
+
+
+def checkpointed(run_dir: Path, config: Config, *steps: int, stopped: bool = False) -> None:
+    """A run directory with checkpoints whose only parameter is the step."""
+    run_dir.mkdir()
+    save_config(config, run_dir / "config.yaml")
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        for step in steps:
+            state = {"params": {"a": jnp.full(1, step, jnp.float32)}}
+            checkpoints.save(step, state, Progress(step=step, stopped=stopped).as_dict())
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_early_stopping_ends_a_run(stopped, tmp_path):
+    training = dataclasses.replace(
+        CONFIG.training, max_steps=9, patience=1, validate_every=1, average_last=0
+    )
+    data = dataclasses.replace(CONFIG.data, validation=BOOK)
+    config = dataclasses.replace(CONFIG, training=training, data=data)
+    checkpointed(tmp_path / "run", config, 3, stopped=stopped)
+    assert is_trained(tmp_path / "run", config) is stopped
+
+
+def test_an_average_of_older_checkpoints_is_renewed(tmp_path, monkeypatch):
+    training = dataclasses.replace(
+        CONFIG.training, max_steps=6, checkpoint_every=3, keep_last=2, average_last=2
+    )
+    config = dataclasses.replace(CONFIG, training=training)
+    run_dir = tmp_path / "run"
+    checkpointed(run_dir, config, 3, 6)
+    save_average(run_dir / "checkpoints", {"a": np.full(1, 3, np.float32)}, [3])
+    nothing = SimpleNamespace(params=None)
+    monkeypatch.setattr(runs_module, "_inputs_of", lambda _: (None, nothing, None))
+    monkeypatch.setattr(runs_module, "make_validator", lambda *_: None)
+    monkeypatch.setattr(runs_module, "fit", lambda *_, **__: 6)  # killed before it averaged
+    assert runs_module.train_run(config, run_dir) == 6
+    params, steps = load_average(run_dir / "checkpoints")
+    assert (params["a"], steps) == (4.5, [3, 6])
+
+
+def test_the_protocol_lists_what_differs_between_runs():
+    configs = [
+        dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, dropout=rate))
+        for rate in (0.0, 0.3, 0.0)
+    ]
+    settings = [{"model.dropout": config.model.dropout} for config in configs]
+    protocol = sweep_module._protocol(configs, settings, {})
+    assert protocol["grid of model.dropout"] == "0.0; 0.3"
+    assert protocol["model"]["dropout"] == "0.0; 0.3"
+    assert protocol["model"]["width"] == 256
+    assert protocol["steps"] == "3 steps for every ε, no early stopping"
+
+
+def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, tests={}))
+    with pytest.raises(UserError, match=r"data\.tests is empty"):
+        sweep(config, tmp_path / "sweep", TWO)
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--grid", "model.dropot=0"], "did you mean model.dropout?"),
+        (["--grid", "model.dropout="], "--grid model.dropout=: no value"),
+        (["--shard", "3/2"], "--shard 3/2: write 1/8"),
+        (["--shard", "1/2", "--only", "x"], "--shard and --only exclude each other"),
+        (["--smoothing", "1.5"], "--smoothing 1.5 is outside [0, 1]"),
+        (["--smoothing", "-1", "--set", "loss.kind=confidence_penalty"], "is outside [0, inf]"),
+        (["--smoothing", "nan"], "--smoothing nan is outside [0, 1]"),
+    ],
+)
+def test_a_wrong_call_ends_in_plain_words(options, message, tmp_path, capsys):
+    save_config(CONFIG, tmp_path / "config.yaml")
+    call = ["sweep", str(tmp_path / "config.yaml"), "--run-dir", str(tmp_path / "sweep")]
+    assert main([*call, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") <= 2
+    assert not (tmp_path / "sweep").exists()
+
+
+# --- in earnest ----------------------------------------------------------------------------------
+
+SETTINGS = {
+    "data": {
+        "train": {"source": "train.en", "target": "train.de"},
+        "tests": {"test": {"source": "test.en", "target": "test.de"}},
+        "max_length": 16,
+        "pretokenized": True,
+    },
+    "model": {
+        "encoder_layers": 1, "decoder_layers": 1, "width": 16, "heads": 2, "feed_forward": 32,
+    },
+    "loss": {"kind": "generalized_entropy"},
+    "training": {
+        "max_steps": 60, "batch_tokens": 64, "shapes": 1, "warmup_steps": 2, "devices": 1,
+        "log_every": 1, "validate_every": 0, "checkpoint_every": 3, "keep_last": 2,
+        "average_last": 2,
+    },
+    "decoding": {"beam": 1, "batch_sentences": 8},
+    "evaluation": {"fit": False, "empty": False},
+    "sweep": {"smoothing": [0, 1.5], "seeds": 1, "grid": {"model.dropout": [0.2]}},
+}  # fmt: skip
+
+NAMES = [f"model.dropout=0.2__smoothing_{beta}_seed_1" for beta in (0.0, 1.5)]
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    for name, count, seed in (("train", 80, 0), ("test", 8, 1)):
+        texts = zip(*sentence_pairs(count, seed), strict=True)
+        for language, text in zip(("en", "de"), texts, strict=True):
+            (tmp_path / f"{name}.{language}").write_text("\n".join(text) + "\n")
+    tree = {**SETTINGS, "data": {**SETTINGS["data"], "root": str(tmp_path)}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    return tmp_path / "config.yaml"
+
+
+def kill_when(call: list[str], path: Path, pattern: str) -> None:
+    """Start a sweep in a process of its own, and kill it once something of that name is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nmt_ls.cli", *call],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    limit = time.monotonic() + 300
+    while not list(path.glob(pattern)):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_sweep_of_beta_that_was_killed_gives_the_same_results(config_file, tmp_path, capsys):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    call = ["sweep", str(config_file), "--run-dir"]
+    assert main([*call, str(whole), "--shard", "1/1"]) == 0
+    kill_when([*call, str(broken)], broken, f"{NAMES[1]}/checkpoints/6")
+    assert not (broken / NAMES[1] / "results.json").exists()
+    first = [path for path in (broken / NAMES[0]).rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in first}
+    assert (broken / NAMES[0] / "results.json") in before
+    capsys.readouterr()
+    assert main([*call, str(broken)]) == 0
+    told = capsys.readouterr().err
+    assert NAMES[0] not in told and f"{NAMES[1]}: test: BLEU " in told
+    assert {path: path.stat().st_mtime_ns for path in first} == before
+    assert (broken / "results.csv").read_text() == results_csv(load_runs(whole))
+    assert read_plan(broken) == read_plan(whole)
+    for name, beta in zip(NAMES, (0.0, 1.5), strict=True):
+        lines = (broken / name / "metrics.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [record["step"] for record in records] == list(range(1, 61))
+        assert {record["beta"] for record in records} == {beta}
+    report = (broken / "report.md").read_text()
+    assert "| run | ε | seed | settings | test set |" in report
+    assert "| 1.5 | 1 | model.dropout=0.2 | test |" in report
+    assert "loss.beta, the strength of generalized_entropy" in report
