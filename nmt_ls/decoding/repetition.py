@@ -1,4 +1,4 @@
-"""No n-gram twice: tokens that would repeat one are left out of search (Paulus et al. 2018, §2.5)."""
+"""No n-gram twice: tokens that would repeat one are left out (Paulus et al. 2018, §2.5)."""
 
 import jax
 import jax.numpy as jnp
