@@ -9,9 +9,8 @@ from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.step import make_step
 
 _DECISIVE = (
-    *("accumulation", "optimizer", "learning_rate", "schedule", "warmup_steps"),
-    *("final_learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "clip_norm"),
-    *("ema_decay", "devices"),
+    *("accumulation", "optimizer", "schedule", "warmup_steps", "final_learning_rate"),
+    *("beta1", "beta2", "epsilon", "clip_norm", "ema_decay", "devices"),
 )
 """Training settings that are constants of the compiled step."""
 
@@ -32,16 +31,21 @@ def compiled_step(
     pad: int,
     teacher: ModelConfig | None = None,
 ):
-    """The parallel step; runs that differ only in ε, seed or data share one compiled program."""
+    """The parallel step; runs that differ only in what is data of it share one compiled program.
+
+    The step must be given the run's own `Hyperparameters`: `decisive` has taken them out.
+    """
     parallel = DataParallel(training.devices)
     return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad, teacher))
 
 
+def on_or_off(rate: float) -> float:
+    """What stands for a number that is data as long as it is not 0."""
+    return 0.5 if rate else 0.0
+
+
 def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
     """The parts of a configuration that the compiled step depends on; the rest is data."""
-
-    def on_or_off(rate: float) -> float:
-        return 0.5 if rate else 0.0
 
     m = config.model
     model = dataclasses.replace(
@@ -58,6 +62,7 @@ def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
     training = TrainingConfig(
         # Elsewhere the number of steps decides nothing about any one of them.
         max_steps=t.max_steps if depends_on_max_steps(t) else 1,
+        weight_decay=on_or_off(t.weight_decay),
         **{name: getattr(t, name) for name in _DECISIVE},
     )
     return model, loss, training

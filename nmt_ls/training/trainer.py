@@ -24,6 +24,7 @@ from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.objective import loss_data
+from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Interval, Progress, line_of
 from nmt_ls.training.runs import LoadedRun, average_run, open_run, regular_steps, save_prior
@@ -139,7 +140,9 @@ class _Trainer:
         self.signatures: set[tuple[int, ...]] = set()
         self.strength = "label_smoothing" if config.loss.kind == "label_smoothing" else "beta"
         m = config.model
-        self.rates = DropoutRates(m.dropout, m.attention_dropout, m.activation_dropout)
+        rates = (m.dropout, m.attention_dropout, m.activation_dropout)
+        self.rates = DropoutRates(*(np.float32(r) for r in rates))  # type: ignore[arg-type]
+        self.numbers = Hyperparameters.of(config.training)
 
     def smoothing(self, step: int) -> float:
         """ε of a step, or β where the loss has one."""
@@ -243,9 +246,10 @@ class _Trainer:
     def _dispatch(self, step: int, batch: Batch) -> StepSums:
         split = self.parallel.split_rows(batch, self.config.training.accumulation)
         epsilon = np.float32(self.smoothing(step))
-        rates = DropoutRates(*(np.float32(r) for r in self.rates))  # type: ignore[arg-type]
         seed = np.uint32(self.config.seed)
-        self.state, sums = self.step(self.state, split, seed, epsilon, rates, self.loss_data)
+        self.state, sums = self.step(
+            self.state, split, seed, epsilon, self.rates, self.loss_data, self.numbers
+        )
         return sums
 
     def _account(self, done: int, sums, interval: Interval, bar: tqdm) -> None:
