@@ -78,21 +78,17 @@ def evaluated_params(state: TrainState) -> Params:
     return state.ema or state.params
 
 
-def make_step(
+def make_local_loss(
     model: ModelConfig,
     loss: LossConfig,
-    training: TrainingConfig,
     sizes: tuple[int, int],
     bos: int,
     pad: int,
     teacher: ModelConfig | None = None,
 ):
-    """The step `fn(state, batch, seed, ε, rates, data, numbers)` on one of `DataParallel`'s devices.
+    """What is differentiated: `fn(params, part, key, ε, rates, data) → (Σ loss, (tokens, Σ nll))`.
 
-    ε is β for the losses that have one (`objective.py`); `numbers` are the optimizer's, by default
-    those of `training`. The batch's arrays are `[parts, rows, …]`
-    on each device; parts are worked through in turn. Sums of loss, tokens and gradient are psummed
-    and divided once, so that any number of devices and parts makes the same update.
+    Arguments as of `make_step`; the part's arrays are `[rows, …]`.
     """
     graph = graph_of(model, *sizes)
     objective = make_objective(loss, sizes, bos, pad, teacher)
@@ -106,6 +102,27 @@ def make_step(
         total, nll = objective(transformer, hidden, part, epsilon, data)
         tokens = jnp.sum(real_tokens(part.target, part.target_lengths).astype(jnp.float32))
         return total, (tokens, nll)
+
+    return local_loss
+
+
+def make_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    sizes: tuple[int, int],
+    bos: int,
+    pad: int,
+    teacher: ModelConfig | None = None,
+):
+    """`fn(state, batch, seed, ε, rates, data, numbers)`: the step on one device of `DataParallel`.
+
+    ε is β for the losses that have one (`objective.py`); `numbers` are the optimizer's, by default
+    those of `training`. The batch's arrays are `[parts, rows, …]` on each device; parts are worked
+    through in turn. Sums of loss, tokens and gradient are psummed and divided once, so that any
+    number of devices and parts makes the same update.
+    """
+    local_loss = make_local_loss(model, loss, sizes, bos, pad, teacher)
 
     def sums_and_gradient(params, batch: Batch, key, *rest):
         """Σ over this device's parts of ((loss, (tokens, nll)), gradient)."""
