@@ -1,11 +1,13 @@
 """Compiled training steps, shared by all runs of a process that need the same one."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import lru_cache
 
 from nmt_ls.config import Config, LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.optimizer import depends_on_max_steps
+from nmt_ls.training.population_step import Way, make_population_step
 from nmt_ls.training.step import make_step
 
 _DECISIVE = (
@@ -39,6 +41,23 @@ def compiled_step(
     return parallel, parallel.step(make_step(model, loss, training, sizes, bos, pad, teacher))
 
 
+@lru_cache(maxsize=4)
+def compiled_population_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    sizes: tuple[int, int],
+    bos: int,
+    pad: int,
+    teacher: ModelConfig | None,
+    way: Way,
+):
+    """The parallel step of several runs; it compiles once for each number of them and shape."""
+    parallel = DataParallel(training.devices)
+    step = make_step(model, loss, training, sizes, bos, pad, teacher)
+    return parallel, parallel.step(make_population_step(step, way))
+
+
 def on_or_off(rate: float) -> float:
     """What stands for a number that is data as long as it is not 0."""
     return 0.5 if rate else 0.0
@@ -66,3 +85,21 @@ def decisive(config: Config) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
         **{name: getattr(t, name) for name in _DECISIVE},
     )
     return model, loss, training
+
+
+def decisive_of_all(
+    configs: Sequence[Config],
+) -> tuple[ModelConfig, LossConfig, TrainingConfig]:
+    """The program that several runs share: what one of them needs is on for all.
+
+    A rate or a decay of 0 changes no number where it is on.
+    """
+    all_of_them = [decisive(config) for config in configs]
+    model, loss, training = all_of_them[0]
+    model = dataclasses.replace(
+        model,
+        dropout=max(m.dropout for m, _, _ in all_of_them),
+        activation_dropout=max(m.activation_dropout for m, _, _ in all_of_them),
+    )
+    decay = max(t.weight_decay for _, _, t in all_of_them)
+    return model, loss, dataclasses.replace(training, weight_decay=decay)
