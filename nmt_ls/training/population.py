@@ -88,11 +88,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
                 waiting.append(i)
         runs: list[Bookkeeping] = []
         if waiting:
-            group = _Group(
-                [members[i] for i in waiting],
-                [checkpoints[i] for i in waiting],
-                way or default_way(),
-            )
+            group = _Group(members, waiting, checkpoints, way or default_way())
             runs = group.runs
             before = runs[0].progress.step
             train(runs, group, lambda: "lower it, or train fewer runs together")
@@ -133,33 +129,54 @@ def _shapes_of(member: Member) -> TrainState:
 
 
 class _Group:
-    """The devices' side of the members that are trained; a `Device` of the loop."""
+    """The devices' side of the members that are trained; a `Device` of the loop.
 
-    def __init__(self, members: Sequence[Member], checkpoints: Sequence[Checkpoints], way: Way):
-        configs = [m.config for m in members]
+    Args:
+      members: all of them. Where members run in turn, those that are not trained keep a place in
+        the arrays: the program stays the same to the bit, and they cost no time.
+      trained: which of them are; the loop's runs, in this order.
+      checkpoints: of each member.
+      way: how members run.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        trained: Sequence[int],
+        checkpoints: Sequence[Checkpoints],
+        way: Way,
+    ):
+        if way == "vmap":
+            members = [members[i] for i in trained]
+            checkpoints = [checkpoints[i] for i in trained]
+            trained = range(len(members))
+        self.trained = list(trained)
+        self.configs = configs = [m.config for m in members]
         first = members[0]
         subwords = first.data.subwords
-        self.configs = configs
         self.parallel, self.step = compiled_population_step(
             *decisive_of_all(configs), first.sizes, subwords.bos, subwords.pad,
             first.teacher.config.model if first.teacher is not None else None, way,
         )  # fmt: skip
         seeds = list(dict.fromkeys(config.seed for config in configs))
         self.batch_index = [seeds.index(config.seed) for config in configs]
-        self.streams = [
-            batches_of(configs[self.batch_index.index(k)], first.data, self.parallel.count)
-            for k in range(len(seeds))
-        ]
+        self.streams = {
+            seeds.index(configs[i].seed): batches_of(configs[i], first.data, self.parallel.count)
+            for i in self.trained
+        }
         # An empty node of the optimizer's state may differ between members, leaves do not.
         self.structures = [jax.tree.structure(_shapes_of(m)) for m in members]
-        states, progress = _resume(members, checkpoints)
+        found = _resume([members[i] for i in trained], [checkpoints[i] for i in trained])
         self.runs = [
             Bookkeeping(
-                m.config, m.run_dir, m.validate, checkpoints[i], progress[i],
+                configs[i], members[i].run_dir, members[i].validate, checkpoints[i], progress,
                 self.streams[self.batch_index[i]].plan,
             )
-            for i, m in enumerate(members)
+            for i, progress in zip(self.trained, found[1], strict=True)
         ]  # fmt: skip
+        states = [found[0][0]] * len(members)  # those that are not trained may have any
+        for i, state in zip(self.trained, found[0], strict=True):
+            states[i] = state
         widest = max(range(len(members)), key=lambda i: configs[i].training.weight_decay)
         together = jax.tree.unflatten(self.structures[widest], jax.tree.leaves(stacked(states)))
         self.states = self.parallel.replicate(together)
@@ -180,69 +197,72 @@ class _Group:
 
     def _loss_data(self, members: Sequence[Member]) -> tuple[LossData, list[int]]:
         """(the members' different loss data on the devices, which of them is whose)."""
+        column, size = next(iter(self.streams.values())).target, members[0].sizes[1]
+
+        def count() -> np.ndarray:
+            return column.counts(size)
+
         different: dict[Any, LossData] = {}
         kinds = []
-        for m in members:
+        for i, m in enumerate(members):
             loss = m.config.loss
             kind = (loss.prior, loss.prior_temperature, loss.class_weight_power)
             if kind not in different:
-                different[kind] = loss_data(
-                    loss,
-                    lambda: self.streams[0].target.counts(members[0].sizes[1]),
-                    m.data.subwords.pad,
-                )
+                different[kind] = loss_data(loss, count, m.data.subwords.pad)
             kinds.append(list(different).index(kind))
             prior = different[kind].prior
-            if prior is not None and is_main():
+            if prior is not None and i in self.trained and is_main():
                 save_prior(m.run_dir, np.asarray(prior))
         return self.parallel.replicate(stacked(list(different.values()))), kinds
 
     def smoothing(self, run: int, step: int) -> float:
-        """ε of a member at a step, or β where the loss has one."""
-        return strength_of(self.configs[run], step)
+        """ε of a run at a step, or β where the loss has one."""
+        return strength_of(self.runs[run].config, step)
 
     def batches(self, step: int) -> list[Batch]:
-        different = [stream.batch(step) for stream in self.streams]
-        return [different[k] for k in self.batch_index]
+        different = {k: stream.batch(step) for k, stream in self.streams.items()}
+        return [different[self.batch_index[i]] for i in self.trained]
 
     def dispatch(self, step: int, batches: list[Batch]) -> StepSums:
         accumulation = self.configs[0].training.accumulation
-        split = [
-            self.parallel.split_rows(batches[self.batch_index.index(k)], accumulation)
-            for k in range(len(self.streams))
-        ]
-        # [devices, seeds, parts, rows, …]
-        by_seed = Batch(*(np.stack(arrays, axis=1) for arrays in zip(*split, strict=True)))
-        runs = range(len(self.configs))
-        epsilon = np.array([self.smoothing(i, step) for i in runs], np.float32)
-        order = sorted(runs, key=lambda i: i in self.frozen)
+        owners = {self.batch_index[i]: batches[run] for run, i in enumerate(self.trained)}
+        split = {k: self.parallel.split_rows(batch, accumulation) for k, batch in owners.items()}
+        filler = next(iter(split.values()))  # for seeds of which no member is trained
+        by_seed = [split.get(k, filler) for k in range(max(self.batch_index) + 1)]
+        epsilon = np.zeros(len(self.configs), np.float32)
+        for run, i in enumerate(self.trained):
+            epsilon[i] = self.smoothing(run, step)
+        active = [i for i in self.trained if i not in self.frozen]
+        order = [*active, *(i for i in range(len(self.configs)) if i not in active)]
         shared = Shared(
             self.numbers._replace(epsilon=epsilon),
             np.array(order, np.int32),
-            np.int32(len(order) - len(self.frozen)),
+            np.int32(len(active)),
             self.loss_data,
             self.teacher,
         )
-        self.states, sums = self.step(self.states, by_seed, shared)
+        # [devices, seeds, parts, rows, …]
+        batch = Batch(*(np.stack(arrays, axis=1) for arrays in zip(*by_seed, strict=True)))
+        self.states, sums = self.step(self.states, batch, shared)
         return sums
 
     def sums(self, pending: StepSums) -> list[StepSums]:
         values = to_host(pending)
-        return [StepSums(*(x[i] for x in values)) for i in range(len(self.configs))]
+        return [StepSums(*(x[i] for x in values)) for i in self.trained]
 
     def params(self) -> list[dict[str, np.ndarray]]:
         params = to_host(evaluated_params(self.states))
-        return [{name: x[i] for name, x in params.items()} for i in range(len(self.configs))]
+        return [{name: x[i] for name, x in params.items()} for i in self.trained]
 
     def saved(self) -> list[dict[str, Any]]:
         leaves = jax.tree.leaves(to_host(self.states))
         return [
-            as_saved(jax.tree.unflatten(structure, [x[i] for x in leaves]))
-            for i, structure in enumerate(self.structures)
+            as_saved(jax.tree.unflatten(self.structures[i], [x[i] for x in leaves]))
+            for i in self.trained
         ]
 
     def freeze(self, run: int) -> None:
-        self.frozen.add(run)
+        self.frozen.add(self.trained[run])
 
 
 def _resume(
