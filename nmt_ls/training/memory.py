@@ -1,5 +1,6 @@
 """How much memory training takes, estimated without compiling anything."""
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,10 @@ def bytes_of(config: Config, data: PreparedData, way: Way) -> Bytes:
     shapes = jax.eval_shape(lambda: initial_state(model, training, sizes, 0))
     state, params = _total(shapes), _total(shapes.params)
     part = _largest_part(config, data, parallel.count)
+    # A teacher's forward pass leaves nothing behind but its parameters.
+    teacher = params if loss.graduated == "run" else 0
+    if teacher:
+        loss = dataclasses.replace(loss, graduated="none")
     local_loss = make_local_loss(model, loss, sizes, subwords.bos, subwords.pad)
 
     def kept(params):
@@ -59,9 +64,9 @@ def bytes_of(config: Config, data: PreparedData, way: Way) -> Bytes:
     # The parameters themselves are among what is kept.
     work = 2 * params + max(_total(jax.eval_shape(kept, shapes.params)) - params, 0)
     if way == "vmap":  # the old state stays until it is known which members take the step
-        each, once = 2 * state + work, 0
+        each, once = 2 * state + work, teacher
     else:
-        each, once = state, 2 * state + work
+        each, once = state, 2 * state + work + teacher
     if jax.default_backend() == "cpu":
         here = len(parallel.local)
         return Bytes(each * here + 2 * state, once * here)
