@@ -235,6 +235,11 @@ def _bench(arguments: argparse.Namespace) -> None:
             from nmt_ls.bench.data import bench_data, describe
 
             result = bench_data(pairs=arguments.pairs)
+        elif arguments.what == "population":
+            from nmt_ls.bench.population import bench_population, describe
+
+            names = ("members", "width", "layers", "vocab_size", "batch_tokens", "repeats")
+            result = bench_population(**{name: getattr(arguments, name) for name in names})
         else:
             from nmt_ls.bench.loss import bench_loss, describe
 

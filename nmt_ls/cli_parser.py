@@ -144,6 +144,13 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     loss.add_argument("--vocab-size", type=int, default=32_000, help="classes, V")
     loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type")
     loss.add_argument("--repeats", type=int, default=7, help="rounds")
+    population = kind("population", "a training step of several runs together, and each alone")
+    population.add_argument("--members", type=int, default=6, help="runs")
+    population.add_argument("--width", type=int, default=128, help="of the model")
+    population.add_argument("--layers", type=int, default=2, help="of encoder and of decoder")
+    population.add_argument("--vocab-size", type=int, default=2000, help="subwords")
+    population.add_argument("--batch-tokens", type=int, default=1024, help="target positions")
+    population.add_argument("--repeats", type=int, default=7, help="rounds")
     loss.add_argument("--long", action="store_true", help="also 65,536 rows with V = 256,000")
 
 

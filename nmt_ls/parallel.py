@@ -114,8 +114,10 @@ class DataParallel:
 
 
 def to_host(tree: Any) -> Any:
-    """A replicated tree as numpy arrays, from this host's first device."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+    """A replicated tree as numpy arrays, from this host's first device; numpy's own stay."""
+    return jax.tree.map(
+        lambda x: np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x), tree
+    )
 
 
 def barrier(name: str) -> None:

@@ -173,11 +173,11 @@ def test_saving_copies(tmp_path: Path) -> None:
     checkpoints.close()
 
 
-def test_keeping_only_some(three: Path, tmp_path: Path) -> None:
+def test_deleting_some(three: Path, tmp_path: Path) -> None:
     directory = tmp_path / "checkpoints"
     shutil.copytree(three, directory)
     checkpoints = Checkpoints(directory)
-    checkpoints.keep_only({4, 12, 99})
+    checkpoints.delete({8})
     assert checkpoints.steps() == [4, 12]
     checkpoints.close()
     assert sorted(p.name for p in directory.iterdir() if p.is_dir()) == ["12", "4"]

@@ -3,12 +3,18 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nmt_ls.config import TrainingConfig
-from nmt_ls.training.optimizer import depends_on_max_steps, learning_rate, make_optimizer
+from nmt_ls.training.optimizer import (
+    Hyperparameters,
+    depends_on_max_steps,
+    learning_rate,
+    make_optimizer,
+)
 
 BASE = TrainingConfig(
     learning_rate=0.4, final_learning_rate=0.1, warmup_steps=4, max_steps=12, clip_norm=0.0
@@ -104,3 +110,31 @@ def test_clipping_by_the_global_norm() -> None:
     np.testing.assert_allclose(float(clipped["bias"][0]), -0.4 * 1.0 / (1.0 + 1e3), rtol=1e-4)
     small = first_update(gradient, epsilon=1e3, clip_norm=13.0)
     np.testing.assert_array_equal(small["kernel"], whole["kernel"])
+
+
+def test_traced_numbers_are_the_constants_and_keep_the_state() -> None:
+    """Weight decay and peak as data: same updates, same state as those of checkpoints written."""
+    own = config(schedule="linear", weight_decay=0.3)
+    other = config(schedule="linear", weight_decay=0.9, learning_rate=7.0)
+    gradient = {"kernel": jnp.full((2, 3), 7.0), "bias": jnp.full(3, -2.0)}
+    constant = make_optimizer(own)
+    traces = []
+
+    @jax.jit
+    def traced(state, numbers):
+        traces.append(numbers)
+        return make_optimizer(other, numbers).update(gradient, state, PARAMS)
+
+    state = found_state = constant.init(PARAMS)
+    structure = jax.tree.structure(make_optimizer(other).init(PARAMS))
+    assert jax.tree.structure(state) == structure
+    for _ in range(6):
+        expected, state = constant.update(gradient, state, PARAMS)
+        found, found_state = traced(found_state, Hyperparameters.of(own))
+        assert jax.tree.structure(found_state) == structure
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-6)
+    before = len(traces)
+    slower = Hyperparameters(np.float32(0.2), np.float32(0.3))
+    assert not np.allclose(traced(found_state, slower)[0]["kernel"], found["kernel"], rtol=0.1)
+    assert len(traces) == before

@@ -80,13 +80,9 @@ class Checkpoints:
             force=True,
         )
 
-    def keep_only(self, steps: set[int]) -> None:
-        """Delete the whole checkpoints of all other steps.
-
-        One that is still being written is not seen here, and the ones it will replace stay until
-        the next call: until it is whole they may be needed.
-        """
-        for step in set(self.steps()) - steps:
+    def delete(self, steps: set[int]) -> None:
+        """Delete these checkpoints, which are whole. Only for who writes here."""
+        for step in sorted(steps):
             self._manager.delete(step)
 
     def restore(self, like: Tree) -> tuple[int, Tree, dict[str, Any]] | None:
@@ -94,19 +90,25 @@ class Checkpoints:
 
         Damaged ones are left aside with a warning, under a name that is not a step's.
         """
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
         for step in reversed(self.steps()):
-            try:
-                state, host = self._read(step, target)
-                return step, state, host
-            except Exception as error:  # whatever tensorstore, json or orbax make of torn files
-                reason = " ".join(str(error).split())[:200]
-                log.warning("checkpoint %d is damaged (%s); using an older one", step, reason)
-                if is_main():
-                    aside = self.directory / f"damaged-{step}"
-                    shutil.rmtree(aside, ignore_errors=True)
-                    (self.directory / str(step)).rename(aside)
-                    self._manager.reload()
+            found = self.restore_step(step, like)
+            if found is not None:
+                return step, *found
+        return None
+
+    def restore_step(self, step: int, like: Tree) -> tuple[Tree, dict[str, Any]] | None:
+        """(state as numpy arrays, host values) of one checkpoint; see `restore`."""
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        try:
+            return self._read(step, target)
+        except Exception as error:  # whatever tensorstore, json or orbax make of torn files
+            reason = " ".join(str(error).split())[:200]
+            log.warning("checkpoint %d is damaged (%s); using an older one", step, reason)
+            if is_main():
+                aside = self.directory / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.directory / str(step)).rename(aside)
+                self._manager.reload()
         return None
 
     def _read(self, step: int, target: Tree | None) -> tuple[Tree, dict[str, Any]]:

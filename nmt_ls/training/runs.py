@@ -64,8 +64,8 @@ def _may_differ(key: str, config: Config) -> bool:
     )
 
 
-def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
-    """Make a run directory, or check that the one there may be continued with this configuration.
+def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+    """Check that a run directory may be continued with this configuration, or made.
 
     Raises:
       UserError: it belongs to another configuration or other data; the differing keys are named.
@@ -88,6 +88,15 @@ def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
             )
     elif run_dir.exists() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another --run-dir")
+
+
+def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+    """Make a run directory, or check that the one there may be continued with this configuration.
+
+    Raises:
+      UserError: see `check_run`.
+    """
+    check_run(run_dir, config, data)
     run_dir.mkdir(parents=True, exist_ok=True)
     data.subwords.save(run_dir)
     report = {**data.report, "fingerprint": data.fingerprint}

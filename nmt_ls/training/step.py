@@ -1,4 +1,4 @@
-"""One update as a pure function: (state, batch, seed, ε, dropout rates, data) → (state, sums)."""
+"""One update as a pure function: (state, batch, seed, ε, dropout rates, …) → (state, sums)."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from nmt_ls.data.batches import Batch
 from nmt_ls.model import Dropout, DropoutRates, Params, graph_of, initial_params, model_of
 from nmt_ls.parallel import AXIS
 from nmt_ls.training.objective import LossData, make_objective, real_tokens, shift_right
-from nmt_ls.training.optimizer import learning_rate, make_optimizer
+from nmt_ls.training.optimizer import Hyperparameters, learning_rate, make_optimizer
 
 # Purposes keep the random streams of one seed apart.
 _INITIALISATION, _DROPOUT = 0, 1
@@ -78,24 +78,20 @@ def evaluated_params(state: TrainState) -> Params:
     return state.ema or state.params
 
 
-def make_step(
+def make_local_loss(
     model: ModelConfig,
     loss: LossConfig,
-    training: TrainingConfig,
     sizes: tuple[int, int],
     bos: int,
     pad: int,
     teacher: ModelConfig | None = None,
 ):
-    """The step `fn(state, batch, seed, ε, rates, data)` for one device of `DataParallel.step`.
+    """What is differentiated: `fn(params, part, key, ε, rates, data) → (Σ loss, (tokens, Σ nll))`.
 
-    ε is β for the losses that have one (`objective.py`). The batch's arrays are `[parts, rows, …]`
-    on each device; parts are worked through in turn. Sums of loss, tokens and gradient are psummed
-    and divided once, so that any number of devices and parts makes the same update.
+    Arguments as of `make_step`; the part's arrays are `[rows, …]`.
     """
     graph = graph_of(model, *sizes)
     objective = make_objective(loss, sizes, bos, pad, teacher)
-    optimizer, rate = make_optimizer(training), learning_rate(training)
     enabled = (model.dropout > 0, model.attention_dropout > 0, model.activation_dropout > 0)
 
     def local_loss(params, part: Any, key, epsilon, rates: DropoutRates, data: LossData):
@@ -106,6 +102,27 @@ def make_step(
         total, nll = objective(transformer, hidden, part, epsilon, data)
         tokens = jnp.sum(real_tokens(part.target, part.target_lengths).astype(jnp.float32))
         return total, (tokens, nll)
+
+    return local_loss
+
+
+def make_step(
+    model: ModelConfig,
+    loss: LossConfig,
+    training: TrainingConfig,
+    sizes: tuple[int, int],
+    bos: int,
+    pad: int,
+    teacher: ModelConfig | None = None,
+):
+    """`fn(state, batch, seed, ε, rates, data, numbers)`: the step on one device of `DataParallel`.
+
+    ε is β for the losses that have one (`objective.py`); `numbers` are the optimizer's, by default
+    those of `training`. The batch's arrays are `[parts, rows, …]` on each device; parts are worked
+    through in turn. Sums of loss, tokens and gradient are psummed and divided once, so that any
+    number of devices and parts makes the same update.
+    """
+    local_loss = make_local_loss(model, loss, sizes, bos, pad, teacher)
 
     def sums_and_gradient(params, batch: Batch, key, *rest):
         """Σ over this device's parts of ((loss, (tokens, nll)), gradient)."""
@@ -130,7 +147,11 @@ def make_step(
         epsilon,
         rates: DropoutRates,
         data: LossData = LossData(),  # noqa: B008 - immutable
+        numbers: Hyperparameters | None = None,
     ):
+        numbers = Hyperparameters.of(training) if numbers is None else numbers
+        optimizer = make_optimizer(training, numbers)
+        rate = learning_rate(training, numbers.learning_rate)
         key = jax.random.fold_in(purpose_key(seed, _DROPOUT), state.step)
         key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
         summed = sums_and_gradient(state.params, batch, key, epsilon, rates, data)
