@@ -191,6 +191,16 @@ def _bench(arguments: argparse.Namespace) -> None:
             from nmt_ls.bench.data import bench_data, describe
 
             result = bench_data(pairs=arguments.pairs)
+        elif arguments.what == "decode":
+            from nmt_ls.bench.decode import bench_decode, describe
+
+            result = bench_decode(
+                sentences=arguments.sentences,
+                beam=arguments.beam,
+                batch_sentences=arguments.batch_sentences,
+                repeats=arguments.repeats,
+                lines=arguments.lines,
+            )
         else:
             from nmt_ls.bench.loss import bench_loss, describe
 
