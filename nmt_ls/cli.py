@@ -230,30 +230,15 @@ def _average(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
+    import importlib
+
+    module = importlib.import_module(f"nmt_ls.bench.{arguments.what}")
+    given = {k: v for k, v in vars(arguments).items() if k not in ("verb", "run", "what", "output")}
     try:
-        if arguments.what == "data":
-            from nmt_ls.bench.data import bench_data, describe
-
-            result = bench_data(pairs=arguments.pairs)
-        elif arguments.what == "population":
-            from nmt_ls.bench.population import bench_population, describe
-
-            names = ("members", "width", "layers", "vocab_size", "batch_tokens", "repeats")
-            result = bench_population(**{name: getattr(arguments, name) for name in names})
-        else:
-            from nmt_ls.bench.loss import bench_loss, describe
-
-            result = bench_loss(
-                rows=arguments.rows,
-                width=arguments.width,
-                vocab_size=arguments.vocab_size,
-                dtype=arguments.dtype,
-                repeats=arguments.repeats,
-                long=arguments.long,
-            )
+        result = getattr(module, f"bench_{arguments.what}")(**given)
     except ValueError as error:
         raise UserError(str(error)) from error
-    print(describe(result))
+    print(module.describe(result))
     _write_json(arguments.output, result)
 
 

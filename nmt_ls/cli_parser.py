@@ -144,6 +144,7 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     loss.add_argument("--vocab-size", type=int, default=32_000, help="classes, V")
     loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type")
     loss.add_argument("--repeats", type=int, default=7, help="rounds")
+    loss.add_argument("--long", action="store_true", help="also 65,536 rows with V = 256,000")
     population = kind("population", "a training step of several runs together, and each alone")
     population.add_argument("--members", type=int, default=6, help="runs")
     population.add_argument("--width", type=int, default=128, help="of the model")
@@ -151,7 +152,14 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     population.add_argument("--vocab-size", type=int, default=2000, help="subwords")
     population.add_argument("--batch-tokens", type=int, default=1024, help="target positions")
     population.add_argument("--repeats", type=int, default=7, help="rounds")
-    loss.add_argument("--long", action="store_true", help="also 65,536 rows with V = 256,000")
+    decode = kind("decode", "translation: speed beside others, where time goes, memory")
+    decode.add_argument("--sentences", type=int, default=512, help="sentences of 16 tokens")
+    decode.add_argument("--beam", type=int, default=5, help="hypotheses of a sentence")
+    decode.add_argument("--batch-sentences", type=int, default=64, help="searched at a time")
+    decode.add_argument("--repeats", type=int, default=5, help="rounds")
+    decode.add_argument(
+        "--lines", type=int, default=0, help="instead: memory over so many lines, tiny model"
+    )
 
 
 def _add_config(sub: argparse.ArgumentParser) -> None:

@@ -102,15 +102,30 @@ class DataParallel:
 
         Takes and gives numpy arrays whose first axis must divide by the local devices.
         """
+        start = self.started_rows(fn)
+        return lambda params, rows: start(params, rows)()
+
+    def started_rows(self, fn: Callable) -> Callable:
+        """As `rows`, but a call only starts the work and returns a function that waits for it."""
         compiled = jax.pmap(fn, AXIS, in_axes=(None, 0), devices=self.local)
 
         def call(params, rows):
             n = len(self.local)
             split = jax.tree.map(lambda x: x.reshape(n, len(x) // n, *x.shape[1:]), rows)
-            out = jax.device_get(compiled(params, split))
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+            out = compiled(params, split)
+
+            def finish():
+                return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(out))
+
+            return finish
 
         return call
+
+    def on_local_devices(self, tree: Any) -> Any:
+        """A copy on each of this host's devices, as `rows` wants what all rows share."""
+        mesh = jax.sharding.Mesh(np.array(self.local), (AXIS,))
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        return jax.device_put(tree, everywhere)
 
 
 def to_host(tree: Any) -> Any:

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nmt_ls.decoding.candidates import best_candidates
+
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""(tokens `[B, K]`, position, cache) → (log-probabilities `[B, K, V]`, cache)."""
+"""(tokens `[B, K]`, position, cache) → (log-probabilities `[B, K, V]` or `Unnormalised`, cache)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,13 @@ class _State(NamedTuple):
     done: Array
 
 
+def rows_reordered(cache: Any, parents: Int[Array, "B K"]) -> Any:
+    """A cache whose leaves are `[B·K, …]`, moved to the hypotheses that descend from `parents`."""
+    batch, beam = parents.shape
+    rows = (jnp.arange(batch)[:, None] * beam + parents).reshape(-1)  # [B·K]
+    return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache)
+
+
 def beam_search(
     step: Step,
     cache: Any,
@@ -77,6 +86,7 @@ def beam_search(
     bos: int,
     eos: int,
     pad: int,
+    reorder: Callable[[Any, Array], Any] = rows_reordered,
     stopping: Literal["bound", "first_k"] = "bound",
     shortest: Int[Array, "B"] | None = None,
     prefix: Int[Array, "B P"] | None = None,
@@ -88,9 +98,10 @@ def beam_search(
 
     Args:
       step: may return log-probabilities that are not normalised over V.
-      cache: leaves `[B·K, …]`, reordered as hypotheses survive.
+      cache: what `step` reads and fills.
       limits: longest output of each sentence, end-of-sentence included; it is forced there.
       length: T, at least the largest limit.
+      reorder: (cache, parents `[B, K]`) → the cache of hypotheses that descend from these.
       stopping: "bound": a sentence is done when no live hypothesis can still beat its worst
         finished one, which is exact because the penalty grows with length. "first_k": when `beam`
         hypotheses have finished (CTranslate2, and fairseq's default).
@@ -119,24 +130,16 @@ def beam_search(
         before = jax.lax.dynamic_index_in_dim(s.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
         last = jnp.where(i == 0, bos, before)  # [B, K]
         log_p, cache = step(last, i, s.cache)  # [B, K, V]
-        vocab = log_p.shape[-1]
-        ids = jnp.arange(vocab)
-        at_limit = (i + 1 >= limits)[:, None, None]  # [B, 1, 1]
-        banned = (ids == pad) | (ids == bos) | (at_limit & (ids != eos))
-        if shortest is not None:
-            early = (i + 1 < shortest)[:, None, None] & ~at_limit
-            banned = banned | (early & (ids == eos))
+        at_limit = i + 1 >= limits  # [B]
+        only = jnp.full(batch, -1)
         if prefix is not None and prefix.shape[1]:
             given = jnp.take(prefix, jnp.minimum(i, prefix.shape[1] - 1), axis=1)  # [B]
-            forced = ((i < prefix.shape[1]) & (given != pad))[:, None, None] & ~at_limit
-            banned = jnp.where(forced, ids != given[:, None, None], banned)
-        total = jnp.where(banned, -jnp.inf, s.log_probs[..., None] + log_p)  # [B, K, V]
-        # The best of each hypothesis first: sorting K·V at once costs more.
-        few = min(candidates, vocab)
-        best, token = jax.lax.top_k(total, few)  # [B, K, 2K]
-        best, flat = jax.lax.top_k(best.reshape(batch, -1), min(candidates, beam * few))  # [B, 2K]
-        token = jnp.take_along_axis(token.reshape(batch, -1), flat, axis=1)  # [B, 2K]
-        parent = flat // few  # [B, 2K]
+            only = jnp.where((i < prefix.shape[1]) & (given != pad), given, only)
+        only = jnp.where(at_limit, eos, only)  # [B]
+        best, parent, token = best_candidates(
+            s.log_probs, log_p, candidates, never=(pad, bos), eos=eos, only=only,
+            no_eos=None if shortest is None else i + 1 < shortest,
+        )  # fmt: skip
         tokens = jnp.take_along_axis(s.tokens, parent[..., None], axis=1)  # [B, 2K, T]
         tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, i, axis=2)
         paths = jnp.take_along_axis(s.paths, parent[..., None], axis=1)  # [B, 2K, T]
@@ -154,8 +157,7 @@ def beam_search(
         tokens = jnp.take_along_axis(tokens, kept[..., None], axis=1)
         paths = jnp.take_along_axis(paths, kept[..., None], axis=1)
         if beam > 1:
-            rows = (jnp.arange(batch)[:, None] * beam + parent).reshape(-1)  # [B·K]
-            cache = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache)
+            cache = reorder(cache, parent)
 
         worst = finished.scores[:, -1]
         done = live[:, 0] / penalty(limits) <= worst

@@ -10,9 +10,12 @@ import numpy as np
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, beam_search
+from nmt_ls.decoding.candidates import Unnormalised
 from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
 from nmt_ls.decoding.sampling import sample
 from nmt_ls.model import graph_of, model_of
+from nmt_ls.model.cache import SHARED, Cache, reordered
+from nmt_ls.model.transformer import StepMemory
 from nmt_ls.parallel import DataParallel
 
 
@@ -59,7 +62,9 @@ def search_program(
     setting: SearchSetting,
     length: int,
 ):
-    """`fn(data, rows) → Hypotheses` over this host's devices, compiled once for its arguments.
+    """`fn(data, rows)` starts a search over this host's devices; what it returns waits for it.
+
+    Compiled once for its arguments.
 
     Args:
       models: members of the ensemble; their parameters are data.
@@ -73,8 +78,13 @@ def search_program(
 
     def search(data: Any, rows: Any) -> Hypotheses:
         members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
-        memories = [m.encode(rows.source, rows.source_lengths) for m in members]
+        memories = [StepMemory.of(m.encode(rows.source, rows.source_lengths)) for m in members]
         hypotheses = rows.source.shape[0] * setting.beam
+
+        # Only log p of the few best is asked for then.
+        drawing = setting.cut is not None  # draws never descend from one another
+        plain = len(members) == 1 and data.masses[0] is None
+        plain = plain and not (setting.tempered or drawing)
 
         def step(tokens, position, caches):
             log_probs, filled = [], []
@@ -82,6 +92,8 @@ def search_program(
                 members, memories, caches, data.masses, strict=True
             ):
                 logits, new = member.decode_step(memory, tokens, position, cache)
+                if plain:
+                    return Unnormalised(logits), [new]
                 log_p = jax.nn.log_softmax(logits)
                 log_probs.append(log_p if mass is None else unmixed(log_p, mass))
                 filled.append(new)
@@ -92,7 +104,8 @@ def search_program(
                 log_p = with_temperature(log_p, data.temperature)
             return log_p, filled
 
-        caches = [m.start_cache(hypotheses, length) for m in members]
+        shared = 1 if drawing or setting.beam > SHARED else setting.beam
+        caches = [m.start_cache(hypotheses, length, shared) for m in members]
         ids = {"bos": bos, "eos": eos, "pad": pad}
         if setting.cut is not None:
             return sample(
@@ -100,9 +113,13 @@ def search_program(
                 samples=setting.beam, length=length, cut=setting.cut, **ids,
             )  # fmt: skip
         return beam_search(
-            step, caches, rows.limits, beam=setting.beam, length=length, penalty=setting.penalty,
-            stopping=setting.stopping, prefix=rows.prefix,
+            step, caches, rows.limits, reorder=_reordered, beam=setting.beam, length=length,
+            penalty=setting.penalty, stopping=setting.stopping, prefix=rows.prefix,
             shortest=rows.shortest if setting.shortest else None, **ids,
         )  # fmt: skip
 
-    return DataParallel().rows(search)
+    return DataParallel().started_rows(search)
+
+
+def _reordered(caches: list[Cache], parents: jax.Array) -> list[Cache]:
+    return [reordered(cache, parents) for cache in caches]

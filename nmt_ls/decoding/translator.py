@@ -1,7 +1,8 @@
 """Text in, text out: one run, or an ensemble of runs that share their subwords."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -19,6 +20,9 @@ from nmt_ls.decoding.search import SearchData, SearchRows, SearchSetting, search
 from nmt_ls.errors import UserError
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.runs import LoadedRun, load_run
+
+_AHEAD = 1
+"""Batches that are searched while the one before them is made text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Translator:
         self.truncated = 0
         """Sentences so far that were longer than the limit and were cut there."""
         self._data = SearchData(
-            list(params),
+            DataParallel().on_local_devices(list(params)),  # once, not with each batch
             list(masses or [None] * len(self.models)),
             np.float32(decoding.temperature),
             np.uint32(decoding.seed),
@@ -156,13 +160,24 @@ class Translator:
         lengths = [(len(source_ids[i]),) for i in wanted]
         bar = tqdm(total=len(source_ids), unit="sentence", disable=None if progress else True)
         bar.update(len(source_ids) - len(wanted))
+        started: deque[tuple[list[int], Callable[[], Hypotheses]]] = deque()
+
+        def finish() -> None:
+            chosen, wait = started.popleft()
+            found = wait()
+            for row, j in enumerate(chosen):
+                results[wanted[j]] = self._translation(found, row, n_best)
+            bar.update(len(chosen))
+
         for chosen, (source_length,) in in_batches(lengths, self._rows):
             batch = [source_ids[wanted[j]] for j in chosen]
             numbers = [first + wanted[j] for j in chosen]
-            found = self._search(batch, numbers, source_length, n_best, prefix)
-            for j, one in zip(chosen, found, strict=True):
-                results[wanted[j]] = one
-            bar.update(len(chosen))
+            wait = self._search(batch, numbers, source_length, n_best, prefix)
+            started.append((chosen, wait))
+            if len(started) > _AHEAD:
+                finish()
+        while started:
+            finish()
         bar.close()
         return results
 
@@ -214,7 +229,8 @@ class Translator:
         source_length: int,
         n_best: int,
         prefix: Sequence[int],
-    ) -> Iterable[Translation]:
+    ) -> Callable[[], Hypotheses]:
+        """Start the search; what is returned waits for it."""
         d, s = self.decoding, self.subwords
         draws = {"beam": 0, "sample": n_best, "mbr": d.samples}[d.strategy]
         setting = SearchSetting(
@@ -243,9 +259,7 @@ class Translator:
         of_rows = np.zeros(self._rows, np.uint32)
         of_rows[: len(batch)] = numbers
         rows = SearchRows(source, lengths, limits, shortest, begun, of_rows)
-        found = program(self._data, rows)
-        for row in range(len(batch)):
-            yield self._translation(found, row, n_best)
+        return program(self._data, rows)
 
     def _translation(self, found: Hypotheses, row: int, n_best: int) -> Translation:
         one = jax.tree.map(lambda x: x[row], found)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from nmt_ls.model.cache import Slots, SourceSlots, attend_past, attend_source
 from nmt_ls.model.dropout import Dropout
 from nmt_ls.model.layers import Dense
 
@@ -95,17 +96,17 @@ class SelfAttention(nnx.Module):
         y = attend(q, k, v, key_lengths=lengths, causal=causal, kernel=self.kernel, dropout=dropout)
         return self.output(y.reshape(x.shape))
 
-    def step(self, x: Float[Array, "B D"], cache: tuple[Array, Array], position: Int[Array, ""]):
-        """One position with its past: `cache` is keys and values `[B, T, H, C]`, filled in place.
-
-        Returns the output `[B, D]` and the new cache.
-        """
-        q, k, v = self._heads(x[:, None])
-        keys = jax.lax.dynamic_update_slice_in_dim(cache[0], k, position, axis=1)
-        values = jax.lax.dynamic_update_slice_in_dim(cache[1], v, position, axis=1)
-        past = (jnp.arange(keys.shape[1]) <= position)[None, None, None, :]
-        y, _ = explicit_attention(q, keys, values, past)
-        return self.output(y.reshape(x.shape)), (keys, values)
+    def step(
+        self,
+        x: Float[Array, "R G D"],
+        slots: Slots,
+        reads: Bool[Array, "R G T G"],
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "R G D"], Slots]:
+        """One position with its past (`cache.attend_past`): the output and the filled slots."""
+        q, k, v = self._heads(x)
+        y, slots = attend_past(q, k, v, slots, reads, position)
+        return self.output(y.reshape(x.shape)), slots
 
 
 class CrossAttention(nnx.Module):
@@ -134,3 +135,11 @@ class CrossAttention(nnx.Module):
         q = q.reshape(*q.shape[:-1], self.heads, -1)
         y = attend(q, *memory, key_lengths=source_lengths, kernel=self.kernel, dropout=dropout)
         return self.output(y.reshape(x.shape))
+
+    def step(
+        self, x: Float[Array, "B K D"], slots: SourceSlots, source_lengths: Int[Array, "B"]
+    ) -> Float[Array, "B K D"]:
+        """One position of K hypotheses, which share the sentence's memory."""
+        q = self.query(x)
+        q = q.reshape(*q.shape[:-1], self.heads, -1)
+        return self.output(attend_source(q, slots, source_lengths).reshape(x.shape))

@@ -9,6 +9,14 @@ from jaxtyping import Array, Float, Int
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.model.attention import CrossAttention, SelfAttention
+from nmt_ls.model.cache import (
+    Cache,
+    SourceSlots,
+    empty_cache,
+    readable,
+    source_slots,
+    with_own_slots,
+)
 from nmt_ls.model.dropout import Dropout
 from nmt_ls.model.layers import Dense, Embedding, FeedForward, LayerNorm, sinusoidal_positions
 
@@ -20,8 +28,16 @@ class Memory(NamedTuple):
     lengths: Int[Array, "B"]
 
 
-Cache = list[tuple[Float[Array, "N T H C"], Float[Array, "N T H C"]]]
-"""Self-attention keys and values of each decoder layer, for N hypotheses of up to T tokens."""
+class StepMemory(NamedTuple):
+    """`Memory` as single steps read it."""
+
+    layers: list[SourceSlots]
+    lengths: Int[Array, "B"]
+
+    @classmethod
+    def of(cls, memory: Memory) -> "StepMemory":
+        """The same in another layout."""
+        return cls([source_slots(*layer) for layer in memory.layers], memory.lengths)
 
 
 class EncoderLayer(nnx.Module):
@@ -59,10 +75,7 @@ class DecoderLayer(nnx.Module):
         self.norms = nnx.List([LayerNorm(c.width, dtype=dtype) for _ in range(3)])
         self.pre_norm = c.norm == "pre"
 
-    def _blocks(self, x, attend_self, memory, source_lengths, dropout: Dropout):
-        def attend_source(y):
-            return self.cross_attention(y, memory, source_lengths, dropout)
-
+    def _blocks(self, x, attend_self, attend_source, dropout: Dropout):
         def feed(y):
             return self.feed_forward(y, dropout)
 
@@ -75,19 +88,25 @@ class DecoderLayer(nnx.Module):
         def attend_self(y):
             return self.self_attention(y, dropout, causal=True)
 
-        return self._blocks(x, attend_self, memory, source_lengths, dropout)
+        def attend_source(y):
+            return self.cross_attention(y, memory, source_lengths, dropout)
 
-    def step(self, x: Float[Array, "B K D"], cache, position, memory, source_lengths):
+        return self._blocks(x, attend_self, attend_source, dropout)
+
+    def step(self, x: Float[Array, "B K D"], slots, reads, position, memory, source_lengths):
         """One position of K hypotheses per sentence; they share the sentence's memory."""
         filled = []
 
         def attend_self(y):
-            out, new = self.self_attention.step(y.reshape(-1, y.shape[-1]), cache, position)
+            grouped = y.reshape(*reads.shape[:2], y.shape[-1])
+            out, new = self.self_attention.step(grouped, slots, reads, position)
             filled.append(new)
             return out.reshape(y.shape)
 
-        y = self._blocks(x, attend_self, memory, source_lengths, Dropout())
-        return y, filled[0]
+        def attend_source(y):
+            return self.cross_attention.step(y, memory, source_lengths)
+
+        return self._blocks(x, attend_self, attend_source, Dropout()), filled[0]
 
 
 def residual_block(x, block, norm: LayerNorm, pre_norm: bool, dropout: Dropout):
@@ -185,32 +204,41 @@ class Transformer(nnx.Module):
             x = layer(x, kv, memory.lengths, dropout)
         return self.decoder_norm(x) if self.config.norm == "pre" else x
 
-    def start_cache(self, hypotheses: int, length: int) -> Cache:
-        """An empty cache for so many hypotheses of up to `length` tokens."""
+    def start_cache(self, hypotheses: int, length: int, shared: int = 1) -> Cache:
+        """An empty cache for so many hypotheses of up to `length` tokens.
+
+        shared: so many neighbours, the hypotheses of a sentence, share their slots.
+        """
         c = self.config
-        shape = (hypotheses, length, c.heads, c.width // c.heads)
-        empty = jnp.zeros(shape, self.dtype)
-        return [(empty, empty) for _ in self.decoder]
+        return empty_cache(
+            hypotheses, length, shared=shared, layers=len(self.decoder), heads=c.heads,
+            channels=c.width // c.heads, dtype=self.dtype,
+        )  # fmt: skip
 
     def decode_step(
         self,
-        memory: Memory,
+        memory: Memory | StepMemory,
         tokens: Int[Array, "B K"],
         position: Int[Array, ""],
         cache: Cache,
     ) -> tuple[Float[Array, "B K V"], Cache]:
         """Logits after the token at `position` of K hypotheses per sentence, and the new cache.
 
-        `cache` has B·K rows in that order. Position 0 holds bos.
+        `cache` holds B·K hypotheses in that order. Position 0 holds bos. A loop over steps should
+        be given `StepMemory.of(memory)`, made once outside of it.
         """
+        if isinstance(memory, Memory):
+            memory = StepMemory.of(memory)
         x = self.target_embedding(tokens) + self._positions(position, "target")
+        cache = with_own_slots(cache, position)
+        reads = readable(cache, position)
         filled = []
-        for layer, kv, past in zip(self.decoder, memory.layers, cache, strict=True):
-            x, new = layer.step(x, past, position, kv, memory.lengths)
+        for layer, kv, past in zip(self.decoder, memory.layers, cache.layers, strict=True):
+            x, new = layer.step(x, past, reads, position, kv, memory.lengths)
             filled.append(new)
         if self.config.norm == "pre":
             x = self.decoder_norm(x)
-        return self.logits(x), filled
+        return self.logits(x), cache._replace(layers=filled)
 
     def output_matrix(self) -> tuple[Float[Array, "V D"], Float[Array, "V"] | None]:
         """The matrix that turns hidden states into logits, a row per token, and its bias."""

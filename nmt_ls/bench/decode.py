@@ -1,0 +1,180 @@
+"""Sentences per second of beam search beside others, where its time goes, its memory over lines."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+from tabulate import tabulate
+
+from nmt_ls.bench import decode_parts
+from nmt_ls.bench.decode_lines import describe_lines, measure_lines
+from nmt_ls.bench.decode_model import Problem, make_problem
+from nmt_ls.bench.decode_peers import (
+    CTRANSLATE2,
+    HUGGING_FACE,
+    PeerTask,
+    PeerWorker,
+    installed,
+    packages_of,
+)
+from nmt_ls.bench.machine import about, alternate, describe_machine, timed
+
+OURS = "nmt-ls"
+
+WANTED = {CTRANSLATE2: 1.0, HUGGING_FACE: 2.0}
+"""Our sentences per second over a peer's: at least so many."""
+
+
+def bench_decode(
+    *,
+    sentences: int = 512,
+    beam: int = 5,
+    batch_sentences: int = 64,
+    tokens: int = 16,
+    repeats: int = 5,
+    lines: int = 0,
+    peers: bool = True,
+    folders: Mapping[str, Path] | None = None,
+    **shape: Any,
+) -> dict[str, Any]:
+    """Times beam search, text to text, with random parameters and outputs of one fixed length.
+
+    All sides make as many steps. Peers take and give ids; ours takes and gives text.
+
+    Args:
+      sentences: of about `tokens` tokens, 3/4 to 5/4 as many.
+      beam: hypotheses of a sentence.
+      batch_sentences: searched at a time.
+      tokens: of each output, end-of-sentence included.
+      repeats: rounds, after one that does not count.
+      lines: so many lines through a tiny model from file to file, for its memory, and nothing
+        else; 0: the rest.
+      peers: others too, where they are installed.
+      folders: models for the peers, by name; without one a peer has random weights.
+      shape: of `make_problem`: `model`, `vocab_size`, `seed`.
+
+    Returns:
+      machine, versions, settings. `lines`: see `measure_lines`; or `sides`: name,
+      sentences_per_second (the median), repeats (seconds); `ratios`: ours over theirs: beside,
+      ratio, wanted; `batch_seconds`: one whole batch, id to hypothesis, of the run above; `parts`:
+      name, seconds (of one batch or one step; the median), times (a batch), share (of the batch).
+
+    Raises:
+      ValueError: numbers under 1.
+    """
+    settings = {
+        "sentences": sentences,
+        "beam": beam,
+        "batch_sentences": batch_sentences,
+        "tokens": tokens,
+        "repeats": repeats,
+        "lines": lines,
+    }
+    for name, value in settings.items():
+        least = {"lines": 0, "tokens": 2}.get(name, 1)
+        if value < least:
+            raise ValueError(f"{name}={value}: at least {least}")
+    names = installed() if peers and not lines else []
+    result = about(settings, ("jax", "jaxlib", "flax", *packages_of(names)))
+    result["machine"]["device"] = jax.devices()[0].device_kind
+    if lines:
+        return {**result, "lines": measure_lines(lines, beam=beam, batch_sentences=batch_sentences)}
+    problem = make_problem(
+        sentences, beam=beam, batch_sentences=batch_sentences, tokens=tokens, **shape
+    )
+    seconds = _sides(problem, names, folders or {}, repeats)
+    middle = {name: median(times) for name, times in seconds.items()}
+    result["sides"] = [
+        {"name": name, "sentences_per_second": sentences / middle[name], "repeats": times}
+        for name, times in seconds.items()
+    ]
+    result["ratios"] = [
+        {"beside": name, "ratio": middle[name] / middle[OURS], "wanted": WANTED[name]}
+        for name in names
+    ]
+    batches = -(-sentences // batch_sentences)
+    result["batch_seconds"] = middle[OURS] / batches
+    result["parts"] = _parts(problem, repeats, result["batch_seconds"])
+    return result
+
+
+def _sides(
+    problem: Problem, names: list[str], folders: Mapping[str, Path], repeats: int
+) -> dict[str, list[float]]:
+    translator = problem.translator()
+    subwords, model = problem.subwords, problem.model
+    ids = subwords.encode_source(problem.sentences)
+    candidates: dict[str, Callable[[], float]] = {
+        OURS: lambda: timed(lambda: translator.translate(problem.sentences))
+    }
+    workers = []
+    try:
+        for name in names:
+            task = PeerTask(
+                ids, subwords.target_size, model.encoder_layers, model.width, model.heads,
+                model.feed_forward, problem.beam, problem.batch_sentences, problem.tokens,
+                subwords.eos, subwords.pad, folders.get(name),
+            )  # fmt: skip
+            workers.append(PeerWorker(name, task))
+            candidates[name] = workers[-1].run
+        return alternate(candidates, repeats)
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def _parts(problem: Problem, repeats: int, whole: float) -> list[dict[str, Any]]:
+    seconds = alternate(decode_parts.parts(problem), repeats)
+    found = []
+    for name, taken in seconds.items():
+        times = problem.tokens if name.startswith("step:") else 1
+        one = median(taken)
+        found.append({"name": name, "seconds": one, "times": times, "share": one * times / whole})
+    return found
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The result of `bench_decode` as text."""
+    if "lines" in result:
+        return f"{describe_lines(result['lines'])}\n\n{describe_machine(result)}"
+    s = result["settings"]
+    ratios = {r["beside"]: r for r in result["ratios"]}
+    sides = [
+        [
+            side["name"],
+            f"{side['sentences_per_second']:.1f}",
+            f"{ratios[side['name']]['ratio']:.2f}" if side["name"] in ratios else "",
+            f"≥ {ratios[side['name']]['wanted']:g}" if side["name"] in ratios else "",
+        ]
+        for side in result["sides"]
+    ]
+    rates = tabulate(
+        sides,
+        ["", "sentences/s", "ours / theirs", "asked for"],
+        disable_numparse=True,
+        colalign=("left", *["right"] * 3),
+    )
+    rows = [
+        [p["name"], f"{p['seconds'] * 1e3:.2f}", str(p["times"]), f"{p['share']:.1%}"]
+        for p in result["parts"]
+    ]
+    listed = (*decode_parts.STEP_PARTS, decode_parts.ENCODE, *decode_parts.HOST_PARTS)
+    rest = 1 - sum(p["share"] for p in result["parts"] if p["name"] in listed)
+    rows.append(["the rest: hypotheses, loop, dispatch", "", "", f"{rest:.1%}"])
+    where = tabulate(
+        rows,
+        ["", "ms", "times", "of a batch"],
+        disable_numparse=True,
+        colalign=("left", *["right"] * 3),
+    )
+    return (
+        f"{s['sentences']:,} sentences of about {s['tokens']} tokens into {s['tokens']} tokens "
+        f"each, beam {s['beam']}, {s['batch_sentences']} at a time, float32, random parameters;\n"
+        f"median of {s['repeats']} rounds in turn, on {result['machine']['device']}, "
+        f"{os.cpu_count()} cores\n\n{rates}\n\n"
+        f"One batch takes {result['batch_seconds'] * 1e3:.0f} ms. Its parts, each compiled and "
+        f"timed alone:\n\n{where}\n\n{describe_machine(result)}"
+    )
