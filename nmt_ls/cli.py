@@ -242,6 +242,20 @@ def _bench(arguments: argparse.Namespace) -> None:
     _write_json(arguments.output, result)
 
 
+def _import(arguments: argparse.Namespace) -> None:
+    from nmt_ls.interchange.marian import import_marian
+
+    import_marian(arguments.folder, arguments.run_dir)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from nmt_ls.interchange.export import export
+    from nmt_ls.training.runs import load_run
+
+    run = load_run(arguments.run_directory, arguments.checkpoint)
+    export(run, arguments.to, arguments.output, arguments.quantization)
+
+
 def _settings(_: argparse.Namespace) -> None:
     from nmt_ls.config_files import describe_settings
 
@@ -258,6 +272,8 @@ _VERBS = {
     "report": _report,
     "compare": _compare,
     "average": _average,
+    "import": _import,
+    "export": _export,
     "bench": _bench,
     "settings": _settings,
 }

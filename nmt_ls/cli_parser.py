@@ -117,6 +117,21 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     average.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
     average.add_argument("--last", type=int, default=5, help="how many")
 
+    importing = verb("import", "make a run of a Hugging Face Marian model (OPUS-MT)")
+    importing.add_argument("folder", type=Path, metavar="DIR", help="config.json, safetensors, spm")
+    importing.add_argument("--run-dir", type=Path, required=True, help="the run that is made")
+
+    export = verb("export", "write a run for another toolkit; see docs/interchange.md")
+    export.add_argument("run_directory", type=Path, metavar="RUN", help="a run directory")
+    targets = ("huggingface", "ctranslate2", "safetensors", "stablehlo")
+    export.add_argument("--to", choices=targets, required=True, help="which")
+    export.add_argument("--output", type=Path, required=True, help="the folder that is made")
+    types = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
+    export.add_argument(
+        "--quantization", choices=(*types, "float16", "bfloat16"), help="ctranslate2: of weights"
+    )
+    _add_checkpoint(export)
+
     _add_benches(verb("bench", "measure this machine"))
 
     verb("settings", "list every setting of a configuration with its default")

@@ -28,10 +28,11 @@ Scalar = str | int | float | bool | None
 class CorpusConfig:
     """One set of sentence pairs: where it lies and which columns hold the two sides."""
 
-    kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook", "sacrebleu"] = "text"
+    kind: Literal["text", "tsv", "jsonl", "datasets", "phrasebook", "sacrebleu", "none"] = "text"
     """text: two aligned files; tsv, jsonl: one file; datasets: whatever Hugging Face `datasets`
     loads (hub name, parquet/arrow/csv/json files, `save_to_disk` folders); phrasebook: built in;
-    sacrebleu: a test set that sacreBLEU knows and fetches."""
+    sacrebleu: a test set that sacreBLEU knows and fetches; none: the training text of an
+    imported run, which has none."""
     path: str = ""
     """tsv, jsonl: the file. datasets: hub name, file, glob or folder."""
     source: str = ""
@@ -134,14 +135,23 @@ class ModelConfig:
     """Inner width of the feed-forward blocks."""
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each block (with one more at the end of each stack) or after it."""
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    """Position encoding."""
+    positions: Literal["sinusoidal", "sinusoidal_paper", "learned"] = "sinusoidal"
+    """Position encoding. sinusoidal: wavelengths up to 10000·2π at the last pair of dimensions
+    (tensor2tensor, fairseq); sinusoidal_paper: 2π·10000^(2i/width), which ends just below
+    (Vaswani et al. 2017, §3.5; Hugging Face's Marian)."""
     max_positions: Positive = 512
     """learned positions: the longest sequence."""
-    activation: Literal["relu", "gelu", "swiglu"] = "relu"
-    """Feed-forward activation."""
+    activation: Literal["relu", "gelu", "gelu_exact", "swish", "swiglu"] = "relu"
+    """Feed-forward activation. gelu: its tanh approximation; gelu_exact: with erf; swish:
+    x·sigmoid(x)."""
     tied_embeddings: Literal["none", "decoder", "all"] = "all"
     """decoder: target embedding = output matrix; all: source embedding too (joint subwords)."""
+    scale_embeddings: bool = True
+    """Multiply token embeddings by √width (Vaswani et al. 2017, §3.4)."""
+    output_bias: bool = False
+    """tied embeddings: add a learned bias to the logits, as Marian does (`none` always has one)."""
+    norm_epsilon: Above0 = 1e-6
+    """Added to the variance in layer norms; PyTorch's models have 1e-5."""
     dropout: Rate = 0.1
     """Dropout on embeddings and on what each block adds to the residual stream."""
     attention_dropout: Rate = 0.0

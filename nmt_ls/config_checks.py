@@ -47,6 +47,9 @@ def _corpus(key: str, corpus: CorpusConfig) -> Iterator[str]:
             yield f"{key}.name is empty; kind=sacrebleu needs a test set such as wmt14/full"
         if key == "data.train":
             yield f"{key}.kind=sacrebleu is a test set; train on something else"
+    elif corpus.kind == "none":
+        if key != "data.train":
+            yield f"{key}.kind=none: only an imported run's data.train is that; leave {key} out"
     elif corpus.kind != "phrasebook" and not corpus.path:
         yield f"{key}.path is empty; kind={corpus.kind} needs it"
     if corpus.kind == "phrasebook":

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tiny import MODEL, assert_close, random_params
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.model import Dropout, DropoutRates, graph_of, model_of
-from nmt_ls.model.layers import sinusoidal_positions
+from nmt_ls.model.layers import FeedForward, LayerNorm, paper_positions, sinusoidal_positions
 from nmt_ls.model.transformer import settle
 
 BOS, SOURCE_SIZE, TARGET_SIZE = 2, 17, 19
@@ -31,6 +32,14 @@ VARIANTS = {
         "tied_embeddings": "none",
     },
     "post, sinusoidal, relu, none tied": {"norm": "post", "tied_embeddings": "none"},
+    "Marian's": {
+        "norm": "post",
+        "positions": "sinusoidal_paper",
+        "activation": "swish",
+        "scale_embeddings": False,
+        "output_bias": True,
+        "norm_epsilon": 1e-5,
+    },
 }
 
 
@@ -197,6 +206,67 @@ def test_sinusoids_by_hand() -> None:
     np.testing.assert_allclose(
         found[1], np.concatenate([np.sin(angles), np.cos(angles)]), rtol=1e-5
     )
+
+
+def test_the_papers_sinusoids_are_those_of_a_float64_table() -> None:
+    positions = np.concatenate([np.arange(300), [511, 1023, 4095]])
+    angles = positions[:, None] / 10000 ** (2 * np.arange(32) / 64)
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    np.testing.assert_allclose(jax.jit(paper_positions, static_argnums=1)(positions, 64), table,
+                               rtol=0, atol=2e-7)  # fmt: skip
+    np.testing.assert_allclose(np.asarray(paper_positions(np.array([3]), 4))[0],
+                               [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)],
+                               atol=1e-7)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    # At 1 and −2: x·Φ(x) with Φ from tables; its tanh approximation; x/(1 + exp(−x)).
+    [
+        ("relu", [1.0, 0.0]),
+        ("gelu_exact", [0.8413447, -0.0455003]),
+        ("gelu", [0.8411920, -0.0454023]),
+        ("swish", [0.7310586, -0.2384058]),
+    ],
+)
+def test_activations_by_hand(activation: str, expected: list[float]) -> None:
+    layer = FeedForward(2, 2, activation, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    layer.expand.kernel[...] = layer.contract.kernel[...] = jnp.eye(2)
+    found = layer(jnp.asarray([[[1.0, -2.0]]]), Dropout())
+    np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+
+
+def test_the_epsilon_of_norms() -> None:
+    x = jnp.asarray([[-0.5, 0.5]])  # variance 1/4
+    found = LayerNorm(2, dtype=jnp.float32, epsilon=0.75)(x)
+    np.testing.assert_allclose(found, x, rtol=1e-6)
+    config = model_config("pre, sinusoidal, relu, all tied", norm_epsilon=0.75)
+    model = model_of(graph_of(config, *sizes_of(config)), params_of(config))
+    norms = [*model.encoder[0].norms, *model.decoder[0].norms, model.encoder_norm]
+    assert {norm.epsilon for norm in norms} == {0.75}
+
+
+def test_unscaled_embeddings_and_the_bias_of_logits() -> None:
+    config = model_config("Marian's")
+    params = params_of(config)
+    source, lengths, inputs = sentences()
+    logits = logits_of(config)(params, source, lengths, inputs)
+    # The scale is the same as a table that is so much larger, with √D off the output matrix.
+    scaled = dataclasses.replace(config, scale_embeddings=True, tied_embeddings="none")
+    table = params["target_embedding.table"]
+    more = {
+        **params,
+        "target_embedding.table": table / config.width**0.5,
+        "source_embedding.table": table[:SOURCE_SIZE] / config.width**0.5,
+        "output.kernel": table.T,
+        "output.bias": params["output_bias"],
+    }
+    del more["output_bias"]
+    assert_close(logits_of(scaled)(more, source, lengths, inputs), logits, 1e-5)
+    without = {**params, "output_bias": 0 * params["output_bias"]}
+    difference = logits - logits_of(config)(without, source, lengths, inputs)
+    np.testing.assert_allclose(difference - params["output_bias"], 0, atol=1e-6)
+    assert np.abs(params["output_bias"]).max() > 0.01
 
 
 @pytest.mark.parametrize("first", [1.0, -2.0, 0.0, np.nan, np.inf])

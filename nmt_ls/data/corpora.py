@@ -79,6 +79,11 @@ def content_fingerprint(corpus: CorpusConfig, data: DataConfig, seed: int, *, ke
         UserError: a file is missing or empty.
     """
     key = key or _key_of(corpus, data)
+    if corpus.kind == "none":
+        raise UserError(
+            f"{key}.kind=none: an imported run has no text of its own; to train it further, name "
+            "some in a copy of its config.yaml, with training.init_from=RUN"
+        )
     languages = [data.source_language, data.target_language]
     settings: list[Any] = [FORMAT, corpus.kind, corpus.size]
     if corpus.kind == "text":

@@ -15,6 +15,19 @@ class Pieces:
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
 
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self.processor.get_piece_size()
+
+    def piece(self, index: int) -> str | None:
+        """The piece with that id below `size`; None where it has none."""
+        return self.processor.id_to_piece(index)
+
+    def pieces(self) -> list[str]:
+        """The pieces of the SentencePiece model."""
+        return self.processor.id_to_piece(list(range(self.processor.get_piece_size())))
+
     def encode(self, texts: Sequence[str], threads: int) -> list[list[int]]:
         return self.processor.encode(list(texts), num_threads=threads)
 
@@ -38,9 +51,7 @@ class Words(Pieces):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model)
-        size = self.processor.get_piece_size()
-        pieces = self.processor.id_to_piece(list(range(size)))
-        self.words = [piece.removeprefix("▁") for piece in pieces]
+        self.words = [piece.removeprefix("▁") for piece in self.pieces()]
         self.words[self.processor.unk_id()] = "<unk>"
         self.ids = {
             word: index

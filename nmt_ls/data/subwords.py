@@ -21,6 +21,7 @@ import numpy as np
 from nmt_ls.config import SubwordsConfig
 from nmt_ls.data.segmenters import Pieces, Words, read_model
 from nmt_ls.data.subword_training import train_pieces, train_words
+from nmt_ls.data.vocabularies import Listed, Vocabulary
 from nmt_ls.errors import UserError
 
 Side = Literal["source", "target"]
@@ -30,6 +31,7 @@ Text = Callable[[], Iterable[str]]
 MODEL_FILE = "subwords.model"
 SOURCE_MODEL_FILE = "source_subwords.model"
 SETTINGS_FILE = "subwords.json"
+VOCABULARY_FILE = "vocabulary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Subwords:
     """Subword regularisation: how many best segmentations are drawn from."""
     sampling_alpha: float = 0.1
     """Subword regularisation: probability ∝ P(segmentation)^alpha."""
+    vocabulary: Vocabulary | None = None
+    """Ids of the pieces, special ones too, where they are not the models' own (Marian)."""
 
     # --- making -----------------------------------------------------------------------------
 
@@ -130,7 +134,8 @@ class Subwords:
         return subwords
 
     def save(self, run_dir: str | os.PathLike[str]) -> None:
-        """Writes `subwords.model`, `source_subwords.model` where separate, and `subwords.json`."""
+        """Writes `subwords.model`, `subwords.json` and, where the run has a source model or ids
+        of its own, `source_subwords.model` and `vocabulary.json`."""
         folder = Path(run_dir)
         settings = {
             "joint": self.joint,
@@ -140,6 +145,9 @@ class Subwords:
             "sampling_alpha": self.sampling_alpha,
         }
         files = {MODEL_FILE: self.target_model}
+        if self.vocabulary is not None:
+            settings["vocabulary"] = VOCABULARY_FILE
+            files[VOCABULARY_FILE] = self.vocabulary.to_json()
         if self.source_model is not None:
             files[SOURCE_MODEL_FILE] = self.source_model
         files[SETTINGS_FILE] = (json.dumps(settings, indent=1) + "\n").encode()
@@ -165,6 +173,12 @@ class Subwords:
             raise UserError(f"{folder / SETTINGS_FILE} is damaged") from None
         target = read_model(folder / MODEL_FILE, "the run")
         source = None if joint else read_model(folder / SOURCE_MODEL_FILE, "the run")
+        if settings.pop("vocabulary", None):
+            try:
+                text = (folder / VOCABULARY_FILE).read_bytes()
+                settings["vocabulary"] = Vocabulary.from_json(text)
+            except (OSError, ValueError, TypeError, AttributeError):
+                raise UserError(f"{folder / VOCABULARY_FILE} is missing or damaged") from None
         return cls(target, source, **settings)
 
     # --- what there is ----------------------------------------------------------------------
@@ -181,21 +195,31 @@ class Subwords:
         for part in (self.target_model, self.source_model or b"", self.joiner.encode()):
             digest.update(len(part).to_bytes(8, "little") + part)
         digest.update(bytes([self.pretokenized]))
+        if self.vocabulary is not None:
+            digest.update(self.vocabulary.to_json())
         return digest.hexdigest()
 
     @functools.cached_property
     def _target(self) -> "Pieces":
+        if self.vocabulary is not None:
+            return Listed(self.target_model, self.vocabulary.target, self.vocabulary)
         return (Words if self.pretokenized else Pieces)(self.target_model)
 
     @functools.cached_property
     def _source(self) -> "Pieces":
+        model = self.source_model or self.target_model
+        if self.vocabulary is not None:
+            pieces = self.vocabulary.source or self.vocabulary.target
+            return Listed(model, pieces, self.vocabulary)
         if self.source_model is None:
             return self._target
-        return (Words if self.pretokenized else Pieces)(self.source_model)
+        return (Words if self.pretokenized else Pieces)(model)
 
     @functools.cached_property
     def _specials(self) -> tuple[int, int, int, int, int]:
         """pad, unk, bos, eos, and the number of ids that no model has."""
+        if (listed := self.vocabulary) is not None:
+            return listed.pad, listed.unk, listed.bos, listed.eos, 0
         sides = [self._target.processor, self._source.processor]
         unknown = {side.unk_id() for side in sides}
         if len(unknown) > 1:
@@ -239,9 +263,8 @@ class Subwords:
     def _size(self, side: "Pieces") -> int:
         extra = self._specials[4]
         if not extra:
-            return side.processor.get_piece_size()
-        sizes = (self._source.processor.get_piece_size(), self._target.processor.get_piece_size())
-        return max(sizes) + extra
+            return side.size
+        return max(self._source.size, self._target.size) + extra
 
     @property
     def source_size(self) -> int:
@@ -255,8 +278,9 @@ class Subwords:
 
     def piece(self, side: Side, index: int) -> str:
         """The piece with that id, as SentencePiece writes it; `<extra>` beyond its pieces."""
-        processor = self._side(side).processor
-        return processor.id_to_piece(index) if index < processor.get_piece_size() else "<extra>"
+        pieces = self._side(side)
+        found = pieces.piece(index) if index < pieces.size else None
+        return "<extra>" if found is None else found
 
     def target_pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each target id, special ones among them."""
@@ -316,7 +340,7 @@ class Subwords:
         Pretokenized text has its segmentation undone.
         """
         sentences = []
-        size = self._target.processor.get_piece_size()
+        size = self._target.size
         skipped = {self.pad, self.bos}
         for ids in ids_batch:
             kept = []

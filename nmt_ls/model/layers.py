@@ -4,8 +4,12 @@ Layers take and return plain arrays and hold no state but their parameters: drop
 an argument, decoding caches as explicit pytrees.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
@@ -68,15 +72,27 @@ class LayerNorm(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """Token embeddings, N(0, 1/D), multiplied by √D on the way in (Vaswani et al. 2017, §3.4)."""
+    """Token embeddings, N(0, 1/D), multiplied by √D on the way in (Vaswani et al. 2017, §3.4).
 
-    def __init__(self, size: int, width: int, *, dtype, rngs: nnx.Rngs):
+    Without `scaled` they come as they stand in the table.
+    """
+
+    def __init__(self, size: int, width: int, *, dtype, rngs: nnx.Rngs, scaled: bool = True):
         self.table = nnx.Param(jax.random.normal(rngs.params(), (size, width)) * width**-0.5)
-        self.dtype = dtype
+        self.dtype, self.scaled = dtype, scaled
 
     def __call__(self, ids: Int[Array, "*B"]) -> Float[Array, "*B D"]:
         table = self.table[...]
-        return (jnp.take(table, ids, axis=0) * table.shape[1] ** 0.5).astype(self.dtype)
+        rows = jnp.take(table, ids, axis=0)
+        return (rows * table.shape[1] ** 0.5 if self.scaled else rows).astype(self.dtype)
+
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,  # the tanh approximation
+    "gelu_exact": partial(jax.nn.gelu, approximate=False),
+    "swish": jax.nn.silu,
+}
 
 
 class FeedForward(nnx.Module):
@@ -95,7 +111,7 @@ class FeedForward(nnx.Module):
             gate, h = jnp.split(h, 2, axis=-1)
             h = jax.nn.silu(gate) * h
         else:
-            h = jax.nn.relu(h) if self.activation == "relu" else jax.nn.gelu(h)
+            h = _ACTIVATIONS[self.activation](h)
         return self.contract(dropout.activation(h))
 
 
@@ -103,9 +119,27 @@ def sinusoidal_positions(positions: Int[ArrayLike, "*B"], width: int) -> Float[A
     """Sines in the first half, cosines in the second, wavelengths 2π … 10000·2π, float32.
 
     The layout of tensor2tensor, fairseq and Marian; the paper interleaves them, which is the same
-    up to a permutation of dimensions.
+    up to a permutation of dimensions. It also ends at a shorter wavelength: see
+    `paper_positions`.
     """
     half = width // 2
     frequencies = jnp.exp(-jnp.log(10000.0) / max(half - 1, 1) * jnp.arange(half))
     angles = jnp.asarray(positions)[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def paper_positions(positions: Int[ArrayLike, "*B"], width: int) -> Float[Array, "*B D"]:
+    """As `sinusoidal_positions`, with the wavelengths 2π·10000^(2i/D) of Vaswani et al. (2017).
+
+    Hugging Face's Marian has a table of these, made in float64. To stay within rounding of it at
+    any position, each frequency is split into one of 12 bits, whose products with positions below
+    4096 are exact, and a small rest.
+    """
+    frequencies = 10000.0 ** (-2 * np.arange(width // 2) / width)
+    mantissa, exponent = np.frexp(frequencies)
+    coarse = np.ldexp(np.round(mantissa * 4096) / 4096, exponent)
+    position = jnp.asarray(positions, jnp.float32)[..., None]
+    a, b = (position * jnp.asarray(part, jnp.float32) for part in (coarse, frequencies - coarse))
+    sines = jnp.sin(a) * jnp.cos(b) + jnp.cos(a) * jnp.sin(b)
+    cosines = jnp.cos(a) * jnp.cos(b) - jnp.sin(a) * jnp.sin(b)
+    return jnp.concatenate([sines, cosines], axis=-1)

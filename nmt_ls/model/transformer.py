@@ -18,7 +18,14 @@ from nmt_ls.model.cache import (
     with_own_slots,
 )
 from nmt_ls.model.dropout import Dropout
-from nmt_ls.model.layers import Dense, Embedding, FeedForward, LayerNorm, sinusoidal_positions
+from nmt_ls.model.layers import (
+    Dense,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    paper_positions,
+    sinusoidal_positions,
+)
 
 
 class Memory(NamedTuple):
@@ -40,13 +47,17 @@ class StepMemory(NamedTuple):
         return cls([source_slots(*layer) for layer in memory.layers], memory.lengths)
 
 
+def _norm(c: ModelConfig, dtype) -> LayerNorm:
+    return LayerNorm(c.width, dtype=dtype, epsilon=c.norm_epsilon)
+
+
 class EncoderLayer(nnx.Module):
     def __init__(self, c: ModelConfig, *, dtype, rngs: nnx.Rngs):
         self.attention = SelfAttention(c.width, c.heads, dtype=dtype, kernel=c.attention, rngs=rngs)
         self.feed_forward = FeedForward(
             c.width, c.feed_forward, c.activation, dtype=dtype, rngs=rngs
         )
-        self.norms = nnx.List([LayerNorm(c.width, dtype=dtype) for _ in range(2)])
+        self.norms = nnx.List([_norm(c, dtype) for _ in range(2)])
         self.pre_norm = c.norm == "pre"
 
     def __call__(self, x: Float[Array, "B S D"], lengths, dropout: Dropout):
@@ -72,7 +83,7 @@ class DecoderLayer(nnx.Module):
         self.feed_forward = FeedForward(
             c.width, c.feed_forward, c.activation, dtype=dtype, rngs=rngs
         )
-        self.norms = nnx.List([LayerNorm(c.width, dtype=dtype) for _ in range(3)])
+        self.norms = nnx.List([_norm(c, dtype) for _ in range(3)])
         self.pre_norm = c.norm == "pre"
 
     def _blocks(self, x, attend_self, attend_source, dropout: Dropout):
@@ -146,14 +157,27 @@ class Transformer(nnx.Module):
         dtype = self.dtype = jnp.dtype(c.compute)
         if c.tied_embeddings == "all" and source_size != target_size:
             raise ValueError("tied_embeddings: all needs one vocabulary for both sides")
-        self.target_embedding = Embedding(target_size, c.width, dtype=dtype, rngs=rngs)
+        scaled = c.scale_embeddings
+        self.target_embedding = Embedding(
+            target_size, c.width, dtype=dtype, rngs=rngs, scaled=scaled
+        )
         if c.tied_embeddings != "all":
-            self.source_embedding = Embedding(source_size, c.width, dtype=dtype, rngs=rngs)
+            self.source_embedding = Embedding(
+                source_size, c.width, dtype=dtype, rngs=rngs, scaled=scaled
+            )
         if c.tied_embeddings == "none":
             self.output = Dense(c.width, target_size, dtype=dtype, rngs=rngs)
+        elif c.output_bias:
+            self.output_bias = nnx.Param(jnp.zeros(target_size))
         if c.positions == "learned":
-            self.source_positions = Embedding(c.max_positions, c.width, dtype=dtype, rngs=rngs)
-            self.target_positions = Embedding(c.max_positions, c.width, dtype=dtype, rngs=rngs)
+            # √D belongs to tokens; without it, positions start as small as in BERT.
+            longest = c.max_positions
+            self.source_positions = Embedding(
+                longest, c.width, dtype=dtype, rngs=rngs, scaled=False
+            )
+            self.target_positions = Embedding(
+                longest, c.width, dtype=dtype, rngs=rngs, scaled=False
+            )
         self.encoder = nnx.List(
             [EncoderLayer(c, dtype=dtype, rngs=rngs) for _ in range(c.encoder_layers)]
         )
@@ -161,15 +185,16 @@ class Transformer(nnx.Module):
             [DecoderLayer(c, dtype=dtype, rngs=rngs) for _ in range(c.decoder_layers)]
         )
         if c.norm == "pre":
-            self.encoder_norm = LayerNorm(c.width, dtype=dtype)
-            self.decoder_norm = LayerNorm(c.width, dtype=dtype)
+            self.encoder_norm = _norm(c, dtype)
+            self.decoder_norm = _norm(c, dtype)
 
     def _positions(self, positions: Int[Array, "*B"], side: str) -> Float[Array, "*B D"]:
         if self.config.positions == "learned":
             table = self.source_positions if side == "source" else self.target_positions
-            # √D belongs to tokens; undo it here, so that positions start as small as in BERT.
-            return table(positions) / self.config.width**0.5
-        return sinusoidal_positions(positions, self.config.width).astype(self.dtype)
+            return table(positions)
+        paper = self.config.positions == "sinusoidal_paper"
+        encode = paper_positions if paper else sinusoidal_positions
+        return encode(positions, self.config.width).astype(self.dtype)
 
     def encode(
         self,
@@ -244,7 +269,8 @@ class Transformer(nnx.Module):
         """The matrix that turns hidden states into logits, a row per token, and its bias."""
         if self.config.tied_embeddings == "none":
             return self.output.kernel[...].T, self.output.bias[...]
-        return self.target_embedding.table[...], None
+        bias = self.output_bias[...] if self.config.output_bias else None
+        return self.target_embedding.table[...], bias
 
     def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Scores of the next token, float32 whatever the compute type."""

@@ -1,0 +1,28 @@
+"""One run, written for another toolkit."""
+
+from pathlib import Path
+
+from nmt_ls.errors import UserError
+from nmt_ls.interchange.marian import export_marian
+from nmt_ls.training.runs import LoadedRun
+
+
+def export(run: LoadedRun, to: str, output: Path, quantization: str | None = None) -> None:
+    """Write a run as `to` wants it: huggingface, ctranslate2, safetensors or stablehlo.
+
+    Args:
+      run: with the parameters that are written.
+      to: the format.
+      output: the folder that is made; it is there whole or not at all.
+      quantization: ctranslate2: type of the weights; None for float32.
+
+    Raises:
+      UserError: the format cannot express a setting of the run, needs a package that is not
+        there, or `output` is there already.
+    """
+    if quantization and to != "ctranslate2":
+        raise UserError(f"--quantization {quantization} is for --to ctranslate2, not {to}")
+    if to == "huggingface":
+        export_marian(run, output)
+    else:
+        raise UserError(f"--to {to}: unknown")

@@ -1,0 +1,169 @@
+"""Hugging Face Marian (OPUS-MT): a folder of `MarianMTModel` to a run directory and back."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nmt_ls.config import Config, CorpusConfig, DataConfig, DecodingConfig
+from nmt_ls.config_files import save_config
+from nmt_ls.data.subwords import Subwords
+from nmt_ls.interchange.folders import whole_folder
+from nmt_ls.interchange.marian_config import (
+    NORM_EPSILON,
+    MarianConfig,
+    marian_config_of,
+    model_config_of,
+    read_marian_config,
+)
+from nmt_ls.interchange.marian_subwords import (
+    TOKENIZER,
+    languages_of,
+    read_subwords,
+    write_subwords,
+)
+from nmt_ls.interchange.marian_weights import marian_of_params, params_of_marian, positions_of
+from nmt_ls.interchange.tensors import (
+    WEIGHTS,
+    read_json,
+    read_tensors,
+    read_weights,
+    write_json,
+    write_tensors,
+)
+from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.progress import Progress
+from nmt_ls.training.runs import LoadedRun, environment
+
+log = logging.getLogger("nmt_ls")
+
+KEPT = "huggingface.safetensors"
+"""What an imported run keeps for its export: key biases, and the JSON files as metadata."""
+
+_KEPT_FILES = ("config.json", "generation_config.json", TOKENIZER)
+
+
+def import_marian(folder: Path, run_dir: Path) -> None:
+    """Make a run directory, with one checkpoint of step 0, from a folder of a Marian model.
+
+    Args:
+      folder: has `config.json`, `model.safetensors`, `source.spm`, `target.spm`, `vocab.json`.
+      run_dir: what is made; it is there whole or not at all.
+
+    Raises:
+      UserError: something in the folder is missing, damaged, contradictory or not supported, or
+        `run_dir` is there already.
+    """
+    folder = Path(folder)
+    marian, _ = read_marian_config(folder)
+    subwords = read_subwords(folder, marian)
+    tensors = read_weights(folder)
+    positions, rows = positions_of(tensors, marian.d_model)
+    model = model_config_of(marian, positions)
+    if positions == "learned" and rows is not None:
+        model = dataclasses.replace(model, max_positions=rows)
+    sizes = (marian.vocab_size, marian.target_size)
+    params, key_biases = params_of_marian(tensors, model, sizes, str(folder))
+    config = _config_of(folder, marian, model)
+    kept = {
+        name: json.dumps(read_json(folder / name), ensure_ascii=False)
+        for name in _KEPT_FILES
+        if (folder / name).is_file()
+    }
+    with whole_folder(run_dir, "--run-dir") as beside:
+        write_tensors(beside / KEPT, key_biases, kept)
+        write_run(beside, config, subwords, params)
+
+
+def write_run(
+    run_dir: Path, config: Config, subwords: Subwords, params: Mapping[str, np.ndarray]
+) -> None:
+    """Fill a run directory with a model as it stands, as the checkpoint of step 0."""
+    subwords.save(run_dir)
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        state = {"params": jax.tree.map(jnp.asarray, dict(params))}
+        checkpoints.save(0, state, Progress().as_dict())
+    write_json(run_dir / "environment.json", environment())
+    save_config(config, run_dir / "config.yaml")
+
+
+def _config_of(folder: Path, marian: MarianConfig, model: Any) -> Config:
+    source, target = languages_of(folder)
+    data = DataConfig(
+        train=CorpusConfig(kind="none"), source_language=source, target_language=target
+    )
+    if model.positions == "learned":
+        longest = min(data.max_length, model.max_positions)
+        data = dataclasses.replace(data, max_length=longest)
+    beams = marian.num_beams
+    if (folder / "generation_config.json").is_file():
+        beams = read_json(folder / "generation_config.json").get("num_beams", beams)
+    decoding = DecodingConfig()
+    if isinstance(beams, int) and 1 <= beams <= 200:
+        decoding = DecodingConfig(beam=beams)
+    config = Config(name=folder.resolve().name, data=data, model=model, decoding=decoding)
+    if marian.tied == "all":
+        return config
+    # One list of ids or two: what is not shared may be either.
+    return dataclasses.replace(config, subwords=dataclasses.replace(config.subwords, joint=False))
+
+
+def export_marian(run: LoadedRun, output: Path) -> None:
+    """Write a folder that `MarianMTModel` and `MarianTokenizer` load, in float32.
+
+    Args:
+      run: imported from such a folder, or trained here with `model.norm=post`.
+      output: what is made; it is there whole or not at all.
+
+    Raises:
+      UserError: Marian cannot express a setting of the run, or `output` is there already.
+    """
+    key_biases: dict[str, np.ndarray] = {}
+    kept: dict[str, dict[str, Any]] = {}
+    if (run.run_dir / KEPT).is_file():
+        key_biases, texts = read_tensors(run.run_dir / KEPT)
+        kept = {name: json.loads(text) for name, text in texts.items()}
+    model, subwords, before = run.config.model, run.subwords, kept.get("config.json", {})
+    fields = marian_config_of(model, subwords.source_size, subwords.target_size, before)
+    specials: dict[str, Any] = {
+        "pad_token_id": subwords.pad,
+        "eos_token_id": subwords.eos,
+        "decoder_start_token_id": subwords.bos,
+    }
+    languages = (run.config.data.source_language, run.config.data.target_language)
+    with whole_folder(output, "--output") as beside:
+        write_subwords(beside, subwords, languages, model.max_positions)
+        tensors = marian_of_params(run.params, model, key_biases)
+        write_tensors(beside / WEIGHTS, tensors, {"format": "pt"})
+        write_json(beside / "config.json", {**before, "dtype": "float32", **fields, **specials})
+        generation = kept.get("generation_config.json") or _generation_of(run)
+        write_json(beside / "generation_config.json", {**generation, **specials})
+        if TOKENIZER in kept:
+            written = read_json(beside / TOKENIZER)
+            write_json(beside / TOKENIZER, {**written, **kept[TOKENIZER]})
+    if model.norm_epsilon != NORM_EPSILON:
+        log.warning(
+            "model.norm_epsilon=%g, but Marian's layer norms have %g: its logits will differ by "
+            "some %.0e of their size",
+            model.norm_epsilon, NORM_EPSILON, abs(NORM_EPSILON - model.norm_epsilon),
+        )  # fmt: skip
+
+
+def _generation_of(run: LoadedRun) -> dict[str, Any]:
+    """How `generate` searches as we do: beam, length penalty, what is never put out."""
+    decoding, subwords = run.config.decoding, run.subwords
+    powers = {"none": 0.0, "average": decoding.length_alpha}
+    return {
+        "num_beams": decoding.beam,
+        "length_penalty": powers.get(decoding.length_penalty, 1.0),
+        "max_length": run.config.model.max_positions,
+        "bad_words_ids": [[index] for index in sorted({subwords.pad, subwords.bos})],
+        "forced_eos_token_id": subwords.eos,
+    }
