@@ -302,6 +302,14 @@ class DecodingConfig:
     """The exponent of the length penalty."""
     length_excludes_eos: bool = False
     """Do not count end-of-sentence in n."""
+    groups: Positive = 1
+    """beam: search in so many groups of hypotheses that avoid each other's tokens (Vijayakumar et
+    al. 2018); divides `beam`."""
+    diversity: NonNegative = 0.5
+    """groups > 1: nats that a token costs for each hypothesis of earlier groups that has just taken
+    it; scores do not contain it."""
+    no_repeat_ngram: Count = 0
+    """beam: n, no n-gram of subwords comes twice in a translation; 0 allows all."""
     min_length_ratio: NonNegative = 0.0
     """beam: shortest output: min_length_ratio · source tokens + min_length, without the end."""
     min_length: Count = 0

@@ -186,17 +186,20 @@ def _decoding(config: Config) -> Iterator[str]:
             f"decoding.unmix={d.unmix} with decoding.unmix_mass={d.unmix_mass:g}: unmix=given "
             "needs a mass above 0, the others none"
         )
+    if d.beam % d.groups:
+        yield f"decoding.groups={d.groups} does not divide decoding.beam={d.beam}"
+    of_search = ("stopping", "min_length", "min_length_ratio", "groups", "no_repeat_ngram")
     theirs = {
         "beam": ("top_k", "top_p", "epsilon_cut", "utility"),
-        "sample": ("stopping", "min_length", "min_length_ratio", "utility"),
-        "mbr": ("stopping", "min_length", "min_length_ratio"),
+        "sample": (*of_search, "utility"),
+        "mbr": of_search,
     }
-    for name in theirs[d.strategy]:
+    for name in (*theirs[d.strategy], *(("diversity",) if d.groups == 1 else ())):
         value = getattr(d, name)
         if value != getattr(default, name):
             yield (
-                f"decoding.{name}={value} has no effect with decoding.strategy={d.strategy}; "
-                "leave it out"
+                f"decoding.{name}={value} has no effect with decoding.strategy={d.strategy}"
+                f"{' and one group' if name == 'diversity' else ''}; leave it out"
             )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nmt_ls.decoding.beam import LengthPenalty, beam_search
+from nmt_ls.decoding.beam import LengthPenalty, Variety, beam_search
 
 PAD, BOS, EOS = 0, 1, 2
 VOCAB, LENGTH = 6, 4
@@ -184,3 +184,75 @@ def test_a_prefix_is_kept_and_continued_at_its_best():
         )
         assert found.scores[row, 0] == pytest.approx(score, rel=1e-5)
         assert tuple(found.tokens[row, 0, : found.lengths[row, 0]]) == tokens
+
+
+def real_tokens(found, row, k):
+    return tuple(found.tokens[row, k, : found.lengths[row, k]].tolist())
+
+
+def test_no_n_gram_twice_is_the_best_without_one():
+    log_p = tables(7, batch=4)
+    log_p[:, :, range(3, VOCAB), range(3, VOCAB)] += 3.0  # words are fond of themselves
+    log_p[:, : LENGTH - 1, :, EOS] -= 3.0
+    found = search(log_p, 60, LengthPenalty("none"), variety=Variety(no_repeat=1))
+    free = search(log_p, 60, LengthPenalty("none"))
+    changed = 0
+    for row in range(4):
+        once = [
+            (total, tokens)
+            for total, tokens in every_hypothesis(log_p[row], LENGTH)
+            if len(set(tokens)) == len(tokens)
+        ]
+        total, tokens = max(once)
+        assert real_tokens(found, row, 0) == tokens
+        assert found.scores[row, 0] == pytest.approx(total, abs=1e-5)
+        changed += real_tokens(free, row, 0) != tokens
+    assert changed
+
+
+def greedy_avoiding(log_p, others, diversity):
+    """A group of one hypothesis: greedy, where tokens of the other groups at a step cost."""
+    tokens, total, before, previous = [], 0.0, BOS, BOS
+    for i in range(LENGTH):
+        scores = log_p[i, previous] + SECOND_ORDER * before
+        cost = np.zeros(VOCAB)
+        for other in others:
+            if i < len(other):
+                cost[other[i]] += diversity
+        cost[[PAD, BOS]] = np.inf
+        token = EOS if i == LENGTH - 1 else int(np.argmax(scores - cost))
+        total += float(scores[token])
+        tokens.append(token)
+        if token == EOS:
+            break
+        before, previous = previous, token
+    return total, tuple(tokens)
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.7, 50.0])
+def test_groups_of_one_are_greedy_searches_that_avoid_each_other(diversity):
+    # Ends come last, so that every group has a token at every step.
+    log_p = tables(8, batch=5)
+    log_p[:, : LENGTH - 1, :, EOS] = -30.0
+    found = search(
+        log_p, 3, LengthPenalty("none"), variety=Variety(groups=3), diversity=np.float32(diversity)
+    )
+    for row in range(5):
+        groups = []
+        for _ in range(3):
+            others = [tokens[:-1] for _, tokens in groups]
+            groups.append(greedy_avoiding(log_p[row], others, diversity))
+        groups.sort(key=lambda one: -one[0])
+        assert [real_tokens(found, row, k) for k in range(3)] == [tokens for _, tokens in groups]
+        np.testing.assert_allclose(found.scores[row], [total for total, _ in groups], rtol=1e-5)
+    assert (len({real_tokens(found, 0, k) for k in range(3)}) == 1) == (diversity == 0)
+
+
+def test_a_group_alone_is_a_search_of_its_size():
+    log_p = tables(9, batch=4)
+    both = search(log_p, 6, LengthPenalty(), variety=Variety(groups=2), diversity=np.float32(0))
+    one = search(log_p, 3, LengthPenalty())
+    # Without a cost both groups find the same.
+    for k in range(3):
+        np.testing.assert_array_equal(both.tokens[:, 2 * k], one.tokens[:, k])
+        np.testing.assert_allclose(both.scores[:, 2 * k + 1], one.scores[:, k], rtol=1e-6)

@@ -207,3 +207,17 @@ def test_shortest_outputs(translator):
         if words:
             limit = words + 1 + DECODING.max_length_extra
             assert len(one.tokens) >= min(int(0.5 * words) + 3 + 1, limit)
+
+
+def test_variety_of_translations(subwords, params):
+    wide = dataclasses.replace(DECODING, beam=4)
+
+    def outputs(**settings):
+        translator = Translator([MODEL], [params], subwords, dataclasses.replace(wide, **settings))
+        return translator.translate(SENTENCES, n_best=4)
+
+    plain, once, varied = outputs(), outputs(no_repeat_ngram=1), outputs(groups=4, diversity=5.0)
+    assert any(len(set(t.tokens)) < len(t.tokens) for t in plain)
+    assert all(len(set(t.tokens)) == len(t.tokens) for t in once)
+    first = [len({n.tokens[0] for n in t.n_best}) for t in varied if t.n_best]
+    assert min(first) > 1

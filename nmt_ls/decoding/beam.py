@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
-from nmt_ls.decoding.candidates import best_candidates
+from nmt_ls.decoding.candidates import best_candidates, log_probabilities
+from nmt_ls.decoding.repetition import repeats
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 """(tokens `[B, K]`, position, cache) → (log-probabilities `[B, K, V]` or `Unnormalised`, cache)."""
@@ -58,14 +60,34 @@ class Hypotheses(NamedTuple):
     """log p of the tokens up to each one, itself included; 0 after the end."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Variety:
+    """What keeps hypotheses from being alike, and from repeating themselves."""
+
+    groups: int = 1
+    """Groups of hypotheses that are searched one after the other at each step (Vijayakumar et al.
+    2018); the beam is split evenly."""
+    no_repeat: int = 0
+    """n: no n-gram comes twice in a hypothesis; 0 allows all."""
+
+
+_ALIKE = Variety()
+
+
+class _Group(NamedTuple):
+    """A group of k hypotheses of each sentence; all of them where there is one group."""
+
+    tokens: Int[Array, "B k T"]
+    paths: Float[Array, "B k T"]
+    log_probs: Float[Array, "B k"]
+    finished: Hypotheses
+    done: Bool[Array, "B"]
+
+
 class _State(NamedTuple):
     position: Int[Array, ""]
-    tokens: Int[Array, "B K T"]
-    paths: Float[Array, "B K T"]
-    log_probs: Float[Array, "B K"]
+    groups: tuple[_Group, ...]
     cache: Any
-    finished: Hypotheses
-    done: Array
 
 
 def rows_reordered(cache: Any, parents: Int[Array, "B K"]) -> Any:
@@ -87,6 +109,8 @@ def beam_search(
     eos: int,
     pad: int,
     reorder: Callable[[Any, Array], Any] = rows_reordered,
+    variety: Variety = _ALIKE,
+    diversity: ArrayLike = 0.0,
     stopping: Literal["bound", "first_k"] = "bound",
     shortest: Int[Array, "B"] | None = None,
     prefix: Int[Array, "B P"] | None = None,
@@ -102,33 +126,71 @@ def beam_search(
       limits: longest output of each sentence, end-of-sentence included; it is forced there.
       length: T, at least the largest limit.
       reorder: (cache, parents `[B, K]`) → the cache of hypotheses that descend from these.
+      variety: groups of hypotheses, and n-grams that may not come twice; tokens of a `prefix` may.
+      diversity: what a token costs a group for each hypothesis of earlier groups that has just
+        taken it, nats. It decides which tokens are taken; no score contains it.
       stopping: "bound": a sentence is done when no live hypothesis can still beat its worst
         finished one, which is exact because the penalty grows with length. "first_k": when `beam`
         hypotheses have finished (CTranslate2, and fairseq's default).
       shortest: fewest tokens of each sentence's output, end-of-sentence included.
       prefix: tokens that each output begins with, then padding; they count in its log p.
     """
-    batch = limits.shape[0]
-    candidates = 2 * beam
-    empty = jnp.full((batch, beam, length), pad, jnp.int32)  # [B, K, T]
-    never = jnp.full((batch, beam), -jnp.inf)  # [B, K]
-    start = _State(
-        position=jnp.zeros((), jnp.int32),
+    batch, few = limits.shape[0], beam // variety.groups
+    empty = jnp.full((batch, few, length), pad, jnp.int32)
+    never = jnp.full((batch, few), -jnp.inf)
+    start = _Group(
         tokens=empty,
         paths=jnp.zeros(empty.shape),
         # All hypotheses start equal, so only the first may count.
-        log_probs=jnp.where(jnp.arange(beam) == 0, 0.0, -jnp.inf) * jnp.ones((batch, 1)),
-        cache=cache,
+        log_probs=jnp.where(jnp.arange(few) == 0, 0.0, -jnp.inf) * jnp.ones((batch, 1)),
         finished=Hypotheses(
-            empty, never, never, jnp.zeros((batch, beam), jnp.int32), jnp.zeros(empty.shape)
+            empty, never, never, jnp.zeros((batch, few), jnp.int32), jnp.zeros(empty.shape)
         ),
         done=jnp.zeros(batch, bool),
     )
 
+    def token_before(group: _Group, i: Array) -> Int[Array, "B k"]:
+        found = jax.lax.dynamic_index_in_dim(group.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
+        return jnp.where(i == 0, bos, found)
+
+    def grown(group: _Group, i: Array, log_p, only, costs) -> tuple[_Group, Int[Array, "B k"]]:
+        """The group with a token more, and the hypotheses that its own descend from."""
+        chosen = log_p if costs is None else log_p - costs[:, None]
+        best, parent, token = best_candidates(
+            group.log_probs, chosen, 2 * few, never=(pad, bos), eos=eos, only=only,
+            no_eos=None if shortest is None else i + 1 < shortest,
+        )  # fmt: skip
+        total = best  # [B, 2k], what it costs to be alike left out
+        if costs is not None:
+            total = best + jnp.take_along_axis(costs, token, axis=1)
+        tokens = jnp.take_along_axis(group.tokens, parent[..., None], axis=1)  # [B, 2k, T]
+        tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, i, axis=2)
+        paths = jnp.take_along_axis(group.paths, parent[..., None], axis=1)  # [B, 2k, T]
+        paths = jax.lax.dynamic_update_index_in_dim(paths, total, i, axis=2)
+
+        ends = token == eos
+        rank = jnp.arange(ends.shape[1])
+        finishes = ends & (rank < few) & ~group.done[:, None] & jnp.isfinite(total)
+        score = jnp.where(finishes, total / penalty(i + 1), -jnp.inf)
+        new = Hypotheses(tokens, score, total, jnp.full_like(token, i + 1), paths)
+        finished = _best_of(group.finished, new, few)
+
+        live, kept = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), few)  # [B, k]
+        if costs is not None:
+            live = jnp.where(jnp.isfinite(live), jnp.take_along_axis(total, kept, axis=1), live)
+        parent = jnp.take_along_axis(parent, kept, axis=1)
+        tokens = jnp.take_along_axis(tokens, kept[..., None], axis=1)
+        paths = jnp.take_along_axis(paths, kept[..., None], axis=1)
+
+        worst = finished.scores[:, -1]
+        done = jnp.max(live, axis=1) / penalty(limits) <= worst
+        if few == 1 or stopping == "first_k":
+            done = done | jnp.isfinite(worst)
+        return _Group(tokens, paths, live, finished, group.done | done), parent
+
     def advance(s: _State) -> _State:
         i = s.position
-        before = jax.lax.dynamic_index_in_dim(s.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
-        last = jnp.where(i == 0, bos, before)  # [B, K]
+        last = jnp.concatenate([token_before(group, i) for group in s.groups], axis=1)
         log_p, cache = step(last, i, s.cache)  # [B, K, V]
         at_limit = i + 1 >= limits  # [B]
         only = jnp.full(batch, -1)
@@ -136,39 +198,45 @@ def beam_search(
             given = jnp.take(prefix, jnp.minimum(i, prefix.shape[1] - 1), axis=1)  # [B]
             only = jnp.where((i < prefix.shape[1]) & (given != pad), given, only)
         only = jnp.where(at_limit, eos, only)  # [B]
-        best, parent, token = best_candidates(
-            s.log_probs, log_p, candidates, never=(pad, bos), eos=eos, only=only,
-            no_eos=None if shortest is None else i + 1 < shortest,
-        )  # fmt: skip
-        tokens = jnp.take_along_axis(s.tokens, parent[..., None], axis=1)  # [B, 2K, T]
-        tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, i, axis=2)
-        paths = jnp.take_along_axis(s.paths, parent[..., None], axis=1)  # [B, 2K, T]
-        paths = jax.lax.dynamic_update_index_in_dim(paths, best, i, axis=2)
-
-        ends = token == eos
-        rank = jnp.arange(ends.shape[1])
-        finishes = ends & (rank < beam) & ~s.done[:, None] & jnp.isfinite(best)
-        score = jnp.where(finishes, best / penalty(i + 1), -jnp.inf)
-        new = Hypotheses(tokens, score, best, jnp.full_like(token, i + 1), paths)
-        finished = _best_of(s.finished, new, beam)
-
-        live, kept = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), beam)  # [B, K]
-        parent = jnp.take_along_axis(parent, kept, axis=1)
-        tokens = jnp.take_along_axis(tokens, kept[..., None], axis=1)
-        paths = jnp.take_along_axis(paths, kept[..., None], axis=1)
+        free = (only < 0)[:, None]
+        if variety != _ALIKE:
+            log_p = log_probabilities(log_p)
+        if variety.no_repeat:
+            tokens = jnp.concatenate([group.tokens for group in s.groups], axis=1)
+            again = repeats(tokens, i, variety.no_repeat, log_p.shape[-1])
+            log_p = jnp.where(again & free[..., None], -jnp.inf, log_p)
+        groups: list[_Group] = []
+        parents = []
+        for g, group in enumerate(s.groups):
+            part = jax.tree.map(lambda x, g=g: x[:, g * few : (g + 1) * few], log_p)
+            costs = None
+            if g:
+                taken = [jax.lax.dynamic_index_in_dim(one.tokens, i, 2, False) for one in groups]
+                count = times_taken(jnp.concatenate(taken, axis=1), log_p.shape[-1])
+                costs = jnp.where(free, diversity * count, 0)
+            new, parent = grown(group, i, part, only, costs)
+            groups.append(new)
+            parents.append(g * few + parent)
         if beam > 1:
-            cache = reorder(cache, parent)
-
-        worst = finished.scores[:, -1]
-        done = live[:, 0] / penalty(limits) <= worst
-        if beam == 1 or stopping == "first_k":
-            done = done | jnp.isfinite(worst)
-        return _State(i + 1, tokens, paths, live, cache, finished, s.done | done)
+            cache = reorder(cache, jnp.concatenate(parents, axis=1))
+        return _State(i + 1, tuple(groups), cache)
 
     def going(s: _State) -> Array:
-        return ~jnp.all(s.done) & (s.position < length)
+        done = jnp.stack([group.done for group in s.groups])
+        return ~jnp.all(done) & (s.position < length)
 
-    return jax.lax.while_loop(going, advance, start).finished
+    begin = _State(jnp.zeros((), jnp.int32), (start,) * variety.groups, cache)
+    end = jax.lax.while_loop(going, advance, begin)
+    first, *others = (group.finished for group in end.groups)
+    for other in others:
+        first = _best_of(first, other, first.scores.shape[1] + few)
+    return first
+
+
+def times_taken(tokens: Int[Array, "B N"], vocab_size: int) -> Float[Array, "B V"]:
+    """How often each token is among these."""
+    rows = jnp.arange(len(tokens))[:, None]
+    return jnp.zeros((len(tokens), vocab_size)).at[rows, tokens].add(1)
 
 
 def _best_of(old: Hypotheses, new: Hypotheses, beam: int) -> Hypotheses:

@@ -4,7 +4,7 @@ The shape of every value stands behind it: B sentences, K hypotheses each, V tok
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ class Unnormalised(NamedTuple):
     """A distribution as logits: log p = logits − logsumexp, which nobody needs of every token."""
 
     logits: Float[Array, "B K V"]
+
+
+def log_probabilities(following: Any) -> Float[Array, "B K V"]:
+    """Of every token, also where they come as logits."""
+    return (
+        jax.nn.log_softmax(following.logits) if isinstance(following, Unnormalised) else following
+    )
 
 
 class Candidates(NamedTuple):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nmt_ls.config import ModelConfig
-from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, beam_search
+from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety, beam_search
 from nmt_ls.decoding.candidates import Unnormalised
 from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
 from nmt_ls.decoding.sampling import sample
@@ -39,6 +39,7 @@ class SearchData(NamedTuple):
     """Of each member the share of its prior that is taken off; None for none."""
     temperature: Any
     seed: Any
+    diversity: Any = 0.0
 
 
 class SearchSetting(NamedTuple):
@@ -52,6 +53,7 @@ class SearchSetting(NamedTuple):
     """None: search. Otherwise draw."""
     tempered: bool
     shortest: bool
+    variety: Variety = Variety()
 
 
 @lru_cache(maxsize=32)
@@ -115,6 +117,7 @@ def search_program(
         return beam_search(
             step, caches, rows.limits, reorder=_reordered, beam=setting.beam, length=length,
             penalty=setting.penalty, stopping=setting.stopping, prefix=rows.prefix,
+            variety=setting.variety, diversity=data.diversity,
             shortest=rows.shortest if setting.shortest else None, **ids,
         )  # fmt: skip
 

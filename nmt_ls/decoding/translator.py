@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.decoding.beam import Hypotheses, LengthPenalty
+from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety
 from nmt_ls.decoding.distributions import Cut
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.mixture import mass_of
@@ -72,6 +72,7 @@ class Translator:
             list(masses or [None] * len(self.models)),
             np.float32(decoding.temperature),
             np.uint32(decoding.seed),
+            np.float32(decoding.diversity),
         )
         # Draws come in large numbers: fewer sentences at a time keep the memory of 8 hypotheses.
         sentences = decoding.batch_sentences
@@ -240,6 +241,7 @@ class Translator:
             Cut(d.top_k, d.top_p, d.epsilon_cut) if draws else None,
             d.temperature != 1,
             bool(d.min_length or d.min_length_ratio),
+            Variety(d.groups, d.no_repeat_ngram),
         )
         program = search_program(
             self.models,
