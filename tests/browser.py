@@ -8,10 +8,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
+
+def _found() -> str | None:
+    """A browser that runs: some distributions have a stub of that name."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        path = shutil.which(name)
+        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+CHROMIUM = _found()
 
 SWITCHES = (
     "--headless",

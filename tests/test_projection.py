@@ -1,6 +1,7 @@
 """The plane through three output rows, hidden states on it, and spread by hand."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from nmt_ls.config import CorpusConfig, DecodingConfig
 from nmt_ls.decoding.scoring import hidden_states, score_tokens
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import test_sets as sets_of
-from nmt_ls.evaluation.projection import projection, scatter
+from nmt_ls.evaluation.projection import _Vocabulary, projection, scatter
 from nmt_ls.training.runs import LoadedRun
 
 
@@ -131,3 +132,25 @@ def test_rows_on_one_line_are_refused(run, data):
     table[ids[2]] = 3 * table[ids[1]] - 2 * table[ids[0]]
     with pytest.raises(UserError, match="lie on one line"):
         projection(dataclasses.replace(run, params=params), data, ["w01", "w02", "w03"])
+
+
+def whole_words(line: str, **options) -> list[str]:
+    """The pieces of a line that are whole words, of a vocabulary of just these pieces."""
+    pieces = ["<pad>", "<unk>", "<s>", "</s>", *dict.fromkeys(line.split())]
+    subwords = SimpleNamespace(
+        target_size=len(pieces), target_pieces=lambda ids: [pieces[i] for i in ids],
+        pad=0, unk=1, bos=2, eos=3, pretokenized=False, joiner="@@ ",
+    )  # fmt: skip
+    subwords.__dict__.update(options)
+    ids = np.array([*map(pieces.index, line.split()), 3])
+    whole = _Vocabulary(subwords).whole(ids)
+    return [pieces[i] for i, w in zip(ids, whole, strict=True) if w]
+
+
+def test_a_piece_is_a_word_where_nothing_goes_on():
+    assert whole_words("▁de r ▁de ▁die , ▁die s . ▁das") == ["▁de", "▁die", "▁das"]
+    assert whole_words("▁de") == ["▁de"]
+    assert whole_words("▁ ab ▁- ▁2") == ["▁2"]
+    # Text that is cut already: neither half of a split word is one.
+    assert whole_words("wa@@ sser ist nass ,", pretokenized=True) == ["ist", "nass"]
+    assert whole_words("wa@@ sser", pretokenized=True, joiner="") == ["sser"]

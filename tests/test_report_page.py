@@ -112,7 +112,7 @@ def test_the_table_of_runs_sorts_by_number(sweep, tmp_path):
     page = (sweep / "report.html").read_text()
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     click = """<script>
-      const table = document.querySelector("table.sortable");
+      const table = document.querySelector("#runs + .scroll table");
       const column = [...table.tHead.rows[0].cells].findIndex((c) => c.textContent === "BLEU");
       table.tBodies[0].rows[0].cells[column].textContent = "9.5";
       table.tBodies[0].rows[1].cells[column].textContent = "–";

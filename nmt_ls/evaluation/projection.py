@@ -14,9 +14,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.scoring import hidden_states
 from nmt_ls.errors import UserError
 from nmt_ls.model import graph_of, model_of
@@ -48,7 +49,7 @@ def projection(
       data: the sentences.
       words: three different target words, each a single piece of the run's subwords; None: the
         three most frequent ones of `data`, by its text alone, so that runs that share their
-        subwords are compared on the same words.
+        subwords are compared on the same words. A piece counts where it is a whole word.
 
     Returns:
       None if `words` is None and the text has no three such words; else
@@ -65,14 +66,16 @@ def projection(
       UserError: not three different words, a word that is no single piece or is met less than
         twice, or three output rows on one line.
     """
-    ids = _frequent(run, data) if words is None else _given(run, data, words)
+    vocabulary = _Vocabulary(run.subwords)
+    found = [ids[vocabulary.whole(ids)] for ids in data.target_ids]
+    ids = _frequent(found) if words is None else _given(run, data.name, words, found)
     if ids is None:
         return None
-    states = _states(run, data, ids)
+    states = _states(run, data, vocabulary, ids)
     matrix = _output_rows(run, ids)
     centre, basis = _plane(matrix)
     flat = [(x - centre) @ basis for x in states]
-    names = [_text(run, index) for index in ids]
+    names = [vocabulary.text[index] for index in ids]
     return {
         "words": names,
         "tokens": [len(x) for x in states],
@@ -109,45 +112,61 @@ def scatter(classes: Sequence[Float[np.ndarray, "_ D"]]) -> dict[str, float | No
     }
 
 
-def _text(run: LoadedRun, index: int) -> str:
-    return run.subwords.piece("target", index).removeprefix("▁")
+class _Vocabulary:
+    """Which pieces are words, and where in a sentence a piece is the whole of one.
+
+    "▁de" is a word in "▁de ▁facto" and none in "▁de r".
+    """
+
+    def __init__(self, subwords: Subwords):
+        pieces = subwords.target_pieces(range(subwords.target_size))
+        special = {subwords.pad, subwords.unk, subwords.bos, subwords.eos}
+        self.text = [piece.removeprefix("▁") for piece in pieces]
+        # A byte is part of some letter.
+        letters = np.array([text.isalnum() or text.startswith("<0x") for text in self.text])
+        known = np.array([index not in special for index in range(len(pieces))])
+        begins = np.ones(len(pieces), bool)
+        self.goes_on = np.zeros(len(pieces), bool)
+        if not subwords.pretokenized:
+            begins = np.array([piece.startswith("▁") for piece in pieces])
+        elif mark := subwords.joiner.rstrip():
+            self.goes_on = np.array([piece.endswith(mark) for piece in pieces])
+        self.is_word = known & begins & letters
+        # Punctuation ends a word as a space does.
+        self.ends_word = ~known | begins | ~letters
+
+    def whole(self, ids: Int[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
+        """Where a token is a whole word. `ids` has end-of-sentence, which is none."""
+        after = np.append(self.ends_word[ids[1:]], True)
+        before = np.append(True, ~self.goes_on[ids[:-1]])
+        return self.is_word[ids] & after & before
 
 
-def _frequent(run: LoadedRun, data: EvaluationSet) -> list[int] | None:
-    """The most frequent pieces that are words of letters; of equally frequent ones the lower id."""
-    counts = Counter(chain.from_iterable(ids.tolist() for ids in data.target_ids))
-    found = [
-        index
-        for index, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if count >= FEWEST and _is_word(run, index)
-    ][:WORDS]
+def _frequent(words: Sequence[Int[np.ndarray, "_"]]) -> list[int] | None:
+    """The most frequent words; of equally frequent ones the lower id."""
+    counts = Counter(chain.from_iterable(ids.tolist() for ids in words))
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    found = [index for index, count in order if count >= FEWEST][:WORDS]
     return found if len(found) == WORDS else None
 
 
-def _is_word(run: LoadedRun, index: int) -> bool:
-    subwords = run.subwords
-    if index in (subwords.pad, subwords.unk, subwords.bos, subwords.eos):
-        return False
-    piece = subwords.piece("target", index)
-    begins = subwords.pretokenized or piece.startswith("▁")
-    return begins and _text(run, index).isalnum()
-
-
-def _given(run: LoadedRun, data: EvaluationSet, words: Sequence[str]) -> list[int]:
-    if len(words) != WORDS or len(set(words)) != WORDS:
-        raise UserError(f"a projection needs three different words, not {', '.join(words)}")
+def _given(
+    run: LoadedRun, name: str, chosen: Sequence[str], words: Sequence[Int[np.ndarray, "_"]]
+) -> list[int]:
+    if len(chosen) != WORDS or len(set(chosen)) != WORDS:
+        raise UserError(f"a projection needs three different words, not {', '.join(chosen)}")
     ids = []
-    for word, encoded in zip(words, run.subwords.encode_target(words), strict=True):
+    for word, encoded in zip(chosen, run.subwords.encode_target(chosen), strict=True):
         pieces = encoded[:-1]
         if len(pieces) != 1 or pieces[0] == run.subwords.unk:
             shown = " ".join(run.subwords.target_pieces(pieces)) or "nothing"
             raise UserError(
                 f"the word {word!r} is no single piece of {run.run_dir} ({shown}); choose another"
             )
-        count = sum(int(np.sum(ids == pieces[0])) for ids in data.target_ids)
+        count = sum(int(np.sum(found == pieces[0])) for found in words)
         if count < FEWEST:
             raise UserError(
-                f"the word {word!r} occurs {count} times in {data.name}; a projection needs "
+                f"the word {word!r} occurs {count} times in {name}; a projection needs "
                 f"at least {FEWEST}"
             )
         ids.append(pieces[0])
@@ -155,13 +174,13 @@ def _given(run: LoadedRun, data: EvaluationSet, words: Sequence[str]) -> list[in
 
 
 def _states(
-    run: LoadedRun, data: EvaluationSet, ids: Sequence[int]
+    run: LoadedRun, data: EvaluationSet, vocabulary: _Vocabulary, ids: Sequence[int]
 ) -> list[Float[np.ndarray, "_ D"]]:
     """The hidden states `[n, D]` that predict each of the words."""
     chosen: list[int] = []
     met: Counter[int] = Counter()
     for number, target in enumerate(data.target_ids):
-        here = [int(index) for index in target if index in ids]
+        here = [index for index in target[vocabulary.whole(target)].tolist() if index in ids]
         # Past the limit only what a rare word still lacks.
         if any(len(chosen) < SENTENCES or met[index] < FEWEST for index in here):
             chosen.append(number)
@@ -171,10 +190,8 @@ def _states(
         run.config.model, run.subwords, run.params, [data.source_ids[i] for i in chosen], targets,
         batch_sentences=run.config.decoding.batch_sentences,
     )  # fmt: skip
-    return [
-        np.concatenate([x[t == index] for x, t in zip(hidden, targets, strict=True)])
-        for index in ids
-    ]
+    both = list(zip(hidden, targets, strict=True))
+    return [np.concatenate([x[(t == i) & vocabulary.whole(t)] for x, t in both]) for i in ids]
 
 
 def _output_rows(run: LoadedRun, ids: Sequence[int]) -> Float[np.ndarray, "3 D"]:

@@ -15,7 +15,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.study import figures
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.examples import examples
-from nmt_ls.study.figures.blocks import blocks_of
+from nmt_ls.study.figures.blocks import blocks_of, pooled_blocks
 from nmt_ls.study.grid import words_of
 from nmt_ls.study.latex import latex_table
 from nmt_ls.study.protocol import protocol_rows
@@ -91,7 +91,7 @@ def write_report(
     done = {run["run"] for run in runs}
     plan = _plan(sweep_dir) if (sweep_dir / "plan.json").exists() else []
     blocks = blocks_of(comparison, runs)
-    drawn = [block.label for block in figures.blocks_to_draw(comparison, runs)]
+    drawn = {block.label for block in figures.blocks_to_draw(comparison, runs) if block.runs}
     content = {
         "title": title or sweep_dir.resolve().name,
         "overview": _overview(comparison, runs, protocol),
@@ -149,24 +149,20 @@ def _written_figures(folder: Path, pictures: Sequence[figures.Picture]) -> dict[
 def _findings(comparison: dict) -> dict[str, Any]:
     """The headlines: of all test sets together where the comparison pools them, else of each."""
     pooled = comparison.get("pooled")
-    several = len({block.get("test", t) for t, block in comparison["tests"].items()}) > 1
     whole = {**comparison, "tests": pooled} if pooled else comparison
-    found: dict[str, Any] = {
+    together = pooled_blocks(comparison)
+    return {
         "findings": [sentence(whole, label) for label in whole["tests"]],
-        "pooled": [],
-        "more_findings": [],
-    }
-    if pooled and several:
-        found["pooled"] = [
+        "more_findings": [sentence(comparison, t) for t in comparison["tests"]] if together else [],
+        "pooled": [
             {
-                "name": f"all test sets{f' ({label})' if label else ''}",
+                "name": block.label,
                 "rows": table_rows(whole, label),
                 "markdown": table(whole, label, "pipe"),
             }
-            for label in pooled
-        ]
-        found["more_findings"] = [sentence(comparison, label) for label in comparison["tests"]]
-    return found
+            for label, block in zip(whole["tests"], together, strict=False)
+        ],
+    }
 
 
 def _overview(comparison: dict, runs: Sequence[Run], protocol: dict) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.figures import curves as training
 from nmt_ls.study.figures import gains, likelihood, quality, search
-from nmt_ls.study.figures.blocks import Block, blocks_of
+from nmt_ls.study.figures.blocks import Block, blocks_of, pooled_blocks
 from nmt_ls.study.figures.drawing import Picture, file_name, inline, png, style, svg
 
 __all__ = ["MOST_BLOCKS", "Picture", "blocks_to_draw", "draw_all", "inline", "png", "svg"]
@@ -34,11 +34,11 @@ def draw_all(
 
 
 def blocks_to_draw(comparison: Mapping[str, Any], runs: Sequence[Run]) -> list[Block]:
-    """All blocks where they are few; of a large grid the first ones of its first test set."""
+    """What is pooled, then all blocks; of a large grid the first ones of its first test set."""
     blocks = blocks_of(comparison, runs)
     if len(blocks) > MOST_BLOCKS:
         blocks = [block for block in blocks if block.test == blocks[0].test][:MOST_BLOCKS]
-    return blocks
+    return [*pooled_blocks(comparison)[:MOST_BLOCKS], *blocks]
 
 
 def _drawn(

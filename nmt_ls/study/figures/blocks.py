@@ -5,18 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nmt_ls.study.comparison import Run
+from nmt_ls.study.figures.drawing import Summary, summaries
 from nmt_ls.study.wording import key
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One entry of comparison["tests"] and the runs that it was made of."""
+    """One entry of comparison["tests"] or ["pooled"], and the runs that it was made of."""
 
     label: str
-    """Its key: the test set's name, with the settings where runs differ in them."""
+    """The test set's name, with the settings where runs differ in them; its key in
+    comparison["tests"]. What is pooled over several has a name of its own."""
     result: Mapping[str, Any]
     runs: Sequence[Run]
-    """In the order of ε, then seed."""
+    """In the order of ε, then seed. Without any where test sets are pooled: results are of one."""
 
     @property
     def test(self) -> str:
@@ -28,15 +30,17 @@ class Block:
         """What these runs were set to and others were not."""
         return self.result.get("settings") or {}
 
-    @property
-    def smoothing(self) -> list[str]:
-        """Every ε, as comparison.json writes it."""
-        return list(self.result["by_smoothing"])
-
     def measure(self, name: str) -> dict[str, Any]:
         """Per ε the summary of one of the comparison's measures."""
         measures = {e: s["measures"].get(name) for e, s in self.result["by_smoothing"].items()}
         return {e: m for e, m in measures.items() if m is not None}
+
+    def summary(self, measure: str, *path: str) -> dict[str, Summary]:
+        """Per ε a measure of the comparison or, where it has none, what results hold at `path`."""
+        known = self.measure(measure)
+        if any(summary["mean"] is not None for summary in known.values()):
+            return known
+        return summaries(self.found(*path))
 
     def results(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """(ε, the run's results on this test set) of each run."""
@@ -68,6 +72,17 @@ def blocks_of(comparison: Mapping[str, Any], runs: Sequence[Run]) -> list[Block]
         ]
         blocks.append(Block(label, result, mine))
     return blocks
+
+
+def pooled_blocks(comparison: Mapping[str, Any]) -> list[Block]:
+    """What comparison["pooled"] says of several test sets together; none where there is one."""
+    tests = comparison["tests"].items()
+    if len({result.get("test", label) for label, result in tests}) < 2:
+        return []
+    return [
+        Block(f"all test sets{f' ({label})' if label else ''}", result, ())
+        for label, result in (comparison.get("pooled") or {}).items()
+    ]
 
 
 def rows_by_bucket(

@@ -18,7 +18,7 @@ from nmt_ls.study.figures.drawing import (
     summaries,
 )
 
-ADJUSTED = {"temperature": "tempered", "unmixed": "un-mixed", "both": "un-mixed and tempered"}
+ADJUSTED = {"temperature": "tempered", "unmixed": "un-mixed", "both": "both"}
 """Keys of results[…]["adjusted"], and what they are called."""
 
 FEW = 20
@@ -31,7 +31,7 @@ def nll(block: Block) -> Picture | None:
     if not against_smoothing(axes, block.measure("nll_per_token"), 0, "as trained"):
         return None
     for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
-        found = summaries(block.found("adjusted", kind, "nll_per_token"))
+        found = block.summary(f"nll_{kind}", "adjusted", kind, "nll_per_token")
         against_smoothing(axes, found, index, label)
     floor = (block.result.get("truth") or {}).get("nll_floor")
     if floor is not None:
@@ -46,7 +46,7 @@ def entropy(block: Block) -> Picture | None:
     """Mean entropy of the predictions beside the nll, which it equals where a model is right
     about how much it does not know."""
     figure, axes = panel("entropy per token (nats)")
-    if not against_smoothing(axes, summaries(block.found("entropy")), 0, "entropy as trained"):
+    if not against_smoothing(axes, block.summary("entropy", "entropy"), 0, "entropy as trained"):
         return None
     both = summaries(block.found("adjusted", "both", "entropy"))
     against_smoothing(axes, both, 3, "entropy un-mixed and tempered")
@@ -65,7 +65,7 @@ def calibration(block: Block) -> Iterator[Picture]:
             if kind != "both":
                 found = summaries(block.found("adjusted", kind, "ece"))
                 against_smoothing(axes, found, index, f"… {label}")
-        own = summaries(block.found("inference_calibration", "ece"))
+        own = block.summary("inference_ece", "inference_calibration", "ece")
         against_smoothing(axes, own, 4, "writing itself")
         axes.set_ylim(bottom=0)
         if len(axes.get_legend_handles_labels()[0]) > 1:
@@ -105,8 +105,8 @@ def reliability(block: Block) -> Picture | None:
         x = np.array([row["confidence"] for row in rows])
         y = np.array([row["accuracy"] for row in rows])
         axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.9, linestyle=":")
-        axes.plot(x, y, color=mark["color"], linewidth=1)
         few = np.array([row["count"] < FEW for row in rows])
+        axes.plot(x[~few], y[~few], color=mark["color"], linewidth=1)
         sizes = np.array([16 + 150 * row["count"] / total for row in rows])
         axes.scatter(x[~few], y[~few], s=sizes[~few], color=mark["color"],
                      marker=mark["marker"], edgecolor="white", linewidth=0.6, zorder=3)  # fmt: skip

@@ -47,7 +47,7 @@ def differences(result: Mapping[str, Any], label: str, baseline: float) -> Pictu
             points[epsilon] = {"mean": found["difference"], "ci95": found["ci95"]}
     if not points:
         return None
-    figure, axes = panel(f"BLEU over that of ε = {baseline:g}")
+    figure, axes = panel(f"ΔBLEU vs ε = {baseline:g}")
     axes.axhline(0, color="black", linewidth=0.8)
     against_smoothing(axes, points, 1)
     for line in axes.get_lines():
@@ -82,7 +82,7 @@ def by_frequency(block: Block) -> Picture | None:
         return None
     figure, axes = panel("F1 of words by frequency in training")
     by_category(axes, lines, [f"{_from(low, high)}\n({_short(n)})" for low, high, n in order])
-    axes.set_xlabel("occurrences in training, from (words of the references)")
+    axes.set_xlabel("occurrences in training (words of references)")
     legend_below(figure, axes, columns_for(len(lines)))
     caption = f"Word F1 by training frequency on {block.label}"
     return Picture(f"frequency_{file_name(block.label)}", "where", caption, figure)

@@ -35,7 +35,7 @@ def beams(block: Block) -> Iterator[Picture]:
             )
             axes.plot(x, y, label=epsilon_label(epsilon), **look(index))
         if field == "length_ratio":
-            axes.axhline(1, color="black", linewidth=0.8)
+            axes.axhline(1, color="#777777", linewidth=0.8, zorder=1)
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(sizes, [str(size) for size in sizes])

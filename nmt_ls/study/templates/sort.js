@@ -1,6 +1,6 @@
 "use strict";
 // Headers of the table of runs become buttons; without this script the table is as it stands.
-for (const table of document.querySelectorAll("table.sortable")) {
+for (const table of document.querySelectorAll("#runs + .scroll table")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   const value = (row, i) => {
