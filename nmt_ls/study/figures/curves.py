@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nmt_ls.study.comparison import Run
@@ -21,6 +20,7 @@ from nmt_ls.study.figures.drawing import (
     legend_below,
     look,
     panel,
+    small_multiples,
 )
 from nmt_ls.study.wording import key
 
@@ -96,13 +96,8 @@ def hidden_states(block: Block) -> Picture | None:
     found = {e: values[0] for e, values in block.found("projection").items()}
     if not found:
         return None
-    columns = min(4, len(found))
-    lines = -(-len(found) // columns)
-    figure = Figure(figsize=(2.4 * columns, 2.6 * lines + 0.3), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(found) :]:
-        axes.set_visible(False)
-    for axes, (epsilon, one) in zip(grid.flat, found.items(), strict=False):
+    figure, grid, wide = small_multiples(len(found), 0.45)
+    for axes, (epsilon, one) in zip(grid, found.items(), strict=True):
         for index, word in enumerate(one["words"]):
             points = np.array(one["points"][word]).reshape(-1, 2)
             axes.scatter(points[:, 0], points[:, 1], s=9, alpha=0.6, linewidth=0, label=word,
@@ -112,9 +107,9 @@ def hidden_states(block: Block) -> Picture | None:
         axes.set_title(f"{epsilon_label(epsilon)}{spread}", fontsize=9.5)
         # Units differ from model to model; only the shape is compared.
         axes.set(xticklabels=[], yticklabels=[], aspect="equal", adjustable="datalim")
-    legend_below(figure, grid.flat[0], 3, markerscale=2.2, handletextpad=0.1)
+    legend_below(figure, grid[0], 3, markerscale=2.2, handletextpad=0.1)
     caption = (
         f"Hidden states that predict three frequent words of {block.label}, on the plane through "
         "the words’ output embeddings (Müller et al. 2019). Smaller within/between: tighter."
     )
-    return Picture(f"projection_{file_name(block.label)}", "hidden", caption, figure, wide=True)
+    return Picture(f"projection_{file_name(block.label)}", "hidden", caption, figure, wide)

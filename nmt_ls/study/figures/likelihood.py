@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from nmt_ls.study.figures.blocks import Block
 from nmt_ls.study.figures.drawing import (
@@ -14,7 +13,9 @@ from nmt_ls.study.figures.drawing import (
     file_name,
     legend_below,
     look,
+    no_magnifying_glass,
     panel,
+    small_multiples,
     summaries,
 )
 
@@ -33,6 +34,7 @@ def nll(block: Block) -> Picture | None:
     for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
         found = block.summary(f"nll_{kind}", "adjusted", kind, "nll_per_token")
         against_smoothing(axes, found, index, label)
+    no_magnifying_glass(axes, 0.1)
     floor = (block.result.get("truth") or {}).get("nll_floor")
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", label=f"the truth: {floor:.3f}")
@@ -91,15 +93,9 @@ def reliability(block: Block) -> Picture | None:
     panels = {epsilon: rows for epsilon, rows in panels.items() if rows}
     if not panels:
         return None
-    columns = min(4, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.3 * columns + 0.3, 2.55 * lines + 0.3), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr, call-arg]
-    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
+    figure, grid, wide = small_multiples(len(panels), 0.45)
     ece = block.measure("ece")
-    for index, (axes, (epsilon, rows)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+    for index, (axes, (epsilon, rows)) in enumerate(zip(grid, panels.items(), strict=True)):
         mark = look(index)
         total = sum(row["count"] for row in rows)
         x = np.array([row["confidence"] for row in rows])
@@ -114,7 +110,7 @@ def reliability(block: Block) -> Picture | None:
                      edgecolor=mark["color"], linewidth=0.8, zorder=3)  # fmt: skip
         axes.set(title=epsilon_label(epsilon), xlim=(0, 1.04), ylim=(0, 1.04), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if axes in grid[::4] else [])
         if epsilon in ece and ece[epsilon]["mean"] is not None:
             axes.text(1.0, 0.04, f"ECE {ece[epsilon]['mean']:.3f}", ha="right", fontsize=9)
     figure.supxlabel("confidence", fontsize=9.5)
@@ -124,7 +120,7 @@ def reliability(block: Block) -> Picture | None:
         "more than it hits. Larger marks hold more tokens, hollow ones fewer than 20."
     )
     name = f"reliability_{file_name(block.label)}"
-    return Picture(name, "calibration", caption, figure, wide=True)
+    return Picture(name, "calibration", caption, figure, wide)
 
 
 def selective(block: Block) -> Picture | None:

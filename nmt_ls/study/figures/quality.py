@@ -11,6 +11,7 @@ from nmt_ls.study.figures.drawing import (
     columns_for,
     file_name,
     legend_below,
+    no_magnifying_glass,
     panel,
 )
 from nmt_ls.study.wording import evidence
@@ -26,6 +27,7 @@ def quality(block: Block, baseline: float) -> Iterator[Picture]:
         figure, axes = panel(title)
         if not against_smoothing(axes, block.measure(measure)):
             continue
+        no_magnifying_glass(axes, 2)
         oracle = truth.get(f"{measure}_oracle")
         if oracle is not None:
             label = f"always the likeliest translation: {oracle:.1f}"
