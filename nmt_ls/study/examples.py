@@ -90,7 +90,7 @@ def _details(path: Path) -> list[dict]:
 
 def _tokens(details: dict, text: str, path: Path) -> list[Token] | None:
     pieces, log_probs = details.get("pieces"), details.get("token_log_probs")
-    if not pieces or not log_probs or details.get("translation") != text:
+    if not pieces or not log_probs or None in log_probs or details.get("translation") != text:
         return None
     if len(pieces) != len(log_probs):
         raise UserError(

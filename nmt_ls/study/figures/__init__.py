@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from nmt_ls.study.comparison import Run
+from nmt_ls.study.comparison import Run, settings_text
 from nmt_ls.study.figures import curves as training
 from nmt_ls.study.figures import gains, likelihood, quality, search
 from nmt_ls.study.figures.blocks import Block, blocks_of, pooled_blocks
@@ -66,7 +66,7 @@ def _drawn(
     for block in blocks:
         if block.settings not in seen:
             seen.append(block.settings)
-            label = ", ".join(f"{name}={value}" for name, value in block.settings.items())
+            label = settings_text(block.settings)
             alike = [run for run in runs if (run.get("settings") or {}) == block.settings]
             ordered = sorted(alike, key=lambda run: (run["label_smoothing"], run["seed"]))
             yield from training.learning_curves(ordered, records, label)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nmt_ls.study.comparison import settings_text
 from nmt_ls.study.figures.drawing import (
     Picture,
     columns_for,
@@ -70,7 +71,7 @@ def _against(
     axes.set_xlabel(what)
     axes.set_xticks(values, [f"{value:g}" for value in values])
     legend_below(figure, axes, columns_for(len(lines)))
-    others = ", ".join(f"{name}={value}" for name, value in rest.items())
+    others = settings_text(rest)
     on = f" on {test}" if test else ""
     caption = f"Gain over no smoothing against {what}{on}{f' ({others})' if others else ''}"
     name = "_".join(filter(None, ["gain", field, test or "", others]))
