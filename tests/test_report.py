@@ -11,7 +11,7 @@ from test_comparison import made_up_sweep
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import compare
-from nmt_ls.study.report import load_runs, write_report
+from nmt_ls.study.report import _rows, load_runs, write_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 PROTOCOL = {"steps": 500, "checkpoint rule": "average of the last 5", "decode": {"beam": 5}}
@@ -195,3 +195,19 @@ def test_broken_sweeps_are_refused_by_name(tmp_path):
     (tmp_path / "smoothing_0.1_seed_1" / "results.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         load_runs(tmp_path)
+
+
+def test_figures_of_each_test_set_are_apart_where_they_were_pooled():
+    def picture(kind, label):
+        return {"kind": kind, "label": label}
+
+    labels = ("all", "a", "b")
+    pictures = [picture("bleu", label) for label in labels]
+    pictures += [picture("beam", label) for label in labels[1:]]
+    found = _rows(pictures, {"all"})
+    assert found["rows"] == [pictures[:1], pictures[3:]]
+    assert found["apart"] == [pictures[1:3]]
+    # Not pooled: every kind has its row. One test set: nothing to line up.
+    assert _rows(pictures[1:], set()) == {"rows": [pictures[1:3], pictures[3:]], "apart": []}
+    one = [picture("bleu", "a"), picture("beam", "a")]
+    assert _rows(one, set()) == {"rows": [one], "apart": []}

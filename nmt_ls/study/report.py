@@ -91,6 +91,7 @@ def write_report(
     done = {run["run"] for run in runs}
     plan = _plan(sweep_dir) if (sweep_dir / "plan.json").exists() else []
     blocks = blocks_of(comparison, runs)
+    together = {block.label for block in pooled_blocks(comparison)}
     drawn = {block.label for block in figures.blocks_to_draw(comparison, runs) if block.runs}
     content = {
         "title": title or sweep_dir.resolve().name,
@@ -101,13 +102,14 @@ def write_report(
                 "name": block.label,
                 "rows": table_rows(comparison, block.label),
                 "markdown": table(comparison, block.label, "pipe"),
+                "sentence": sentence(comparison, block.label) if together else "",
                 # Of a large grid as much as is drawn of it: a page that a telephone can open.
                 "examples": examples(sweep_dir, block) if block.label in drawn else [],
             }
             for block in blocks
         ],
         "sections": [
-            {"name": name, "heading": heading, "lead": lead, "pictures": shown[name]}
+            {"name": name, "heading": heading, "lead": lead, **_rows(shown[name], together)}
             for name, (heading, lead) in SECTIONS.items()
             if shown.get(name)
         ],
@@ -140,10 +142,31 @@ def _written_figures(folder: Path, pictures: Sequence[figures.Picture]) -> dict[
         inline += len(document)
         # What matplotlib wrote is markup; its texts were escaped there.
         markup = Markup(figures.inline(document, picture.name, picture.caption))
-        entry = {"name": picture.name, "caption": picture.caption, "wide": picture.wide}
+        entry = {name: getattr(picture, name) for name in ("name", "kind", "caption", "wide")}
+        entry["label"] = picture.label
         entry["svg"] = markup if inline <= MOST_INLINE else None
         shown.setdefault(picture.section, []).append(entry)
     return shown
+
+
+def _rows(pictures: Sequence[dict], together: set[str]) -> dict[str, list[list[dict]]]:
+    """A section's figures in rows of which each holds what is looked at together.
+
+    Returns:
+      `rows`: what is pooled over test sets, then each kind that is not; `apart`: what was pooled,
+      of each test set on its own.
+    """
+    whole = [picture for picture in pictures if picture["label"] in together]
+    pooled = {picture["kind"] for picture in whole}
+    kinds: dict[str, list[dict]] = {}
+    for picture in pictures:
+        if picture["label"] not in together:
+            kinds.setdefault(picture["kind"], []).append(picture)
+    if all(len(row) == 1 for row in kinds.values()):  # one test set: nothing to line up
+        return {"rows": [list(pictures)], "apart": []}
+    rows = [row for kind, row in kinds.items() if kind not in pooled]
+    apart = [row for kind, row in kinds.items() if kind in pooled]
+    return {"rows": [whole, *rows] if whole else rows, "apart": apart}
 
 
 def _findings(comparison: dict) -> dict[str, Any]:
@@ -153,12 +176,12 @@ def _findings(comparison: dict) -> dict[str, Any]:
     together = pooled_blocks(comparison)
     return {
         "findings": [sentence(whole, label) for label in whole["tests"]],
-        "more_findings": [sentence(comparison, t) for t in comparison["tests"]] if together else [],
         "pooled": [
             {
                 "name": block.label,
                 "rows": table_rows(whole, label),
                 "markdown": table(whole, label, "pipe"),
+                "sentence": "",
             }
             for label, block in zip(whole["tests"], together, strict=False)
         ],

@@ -8,7 +8,7 @@ from nmt_ls.study.comparison import Run, settings_text
 from nmt_ls.study.figures import curves as training
 from nmt_ls.study.figures import gains, likelihood, quality, search
 from nmt_ls.study.figures.blocks import Block, blocks_of, pooled_blocks
-from nmt_ls.study.figures.drawing import Picture, file_name, inline, png, style, svg
+from nmt_ls.study.figures.drawing import Picture, inline, png, style, svg
 
 __all__ = ["MOST_BLOCKS", "Picture", "blocks_to_draw", "draw_all", "inline", "png", "svg"]
 
@@ -81,10 +81,9 @@ def _one_each(
 def _by_kind(
     blocks: Sequence[Block], draw: Callable[[Block], Iterable[Picture]]
 ) -> Iterator[Picture]:
-    """Those of one kind side by side: a name is its kind, then the block's."""
+    """Those of one kind side by side."""
     kinds: dict[str, list[Picture]] = {}
     for block in blocks:
         for picture in draw(block):
-            kind = picture.name.removesuffix(file_name(block.label))
-            kinds.setdefault(kind, []).append(picture)
+            kinds.setdefault(picture.kind, []).append(picture)
     yield from chain.from_iterable(kinds.values())

@@ -16,7 +16,6 @@ from nmt_ls.study.figures.drawing import (
     Picture,
     columns_for,
     epsilon_label,
-    file_name,
     legend_below,
     look,
     panel,
@@ -68,8 +67,7 @@ def learning_curves(
             _logarithmic(axes, [y for line in lines.values() for _, y in line])
         legend_below(figure, axes, columns_for(len(named)))
         caption = f"{title[0].upper()}{title[1:]}{f', {label}' if label else ''}, one line per run"
-        suffix = f"_{file_name(label)}" if label else ""
-        yield Picture(name + suffix, "training", caption, figure)
+        yield Picture(name, label, "training", caption, figure)
 
 
 def _points(records: Sequence[Mapping[str, Any]], field: str) -> list[tuple[int, float]]:
@@ -112,4 +110,4 @@ def hidden_states(block: Block) -> Picture | None:
         f"Hidden states that predict three frequent words of {block.label}, on the plane through "
         "the words’ output embeddings (Müller et al. 2019). Smaller within/between: tighter."
     )
-    return Picture(f"projection_{file_name(block.label)}", "hidden", caption, figure, wide)
+    return Picture("projection", block.label, "hidden", caption, figure, wide)

@@ -61,14 +61,21 @@ Summary = Mapping[str, Any]
 class Picture:
     """A figure of the report."""
 
-    name: str
-    """Of its files, without ending."""
+    kind: str
+    """What it shows; pictures of one kind are compared with each other."""
+    label: str
+    """Of what: a block's label; empty: of the whole sweep."""
     section: str
     """Which part of the report it stands in."""
     caption: str
     figure: Figure
     wide: bool = False
     """Several panels side by side that should not be shrunk to a telephone's width."""
+
+    @property
+    def name(self) -> str:
+        """Of its files, without ending."""
+        return "_".join(filter(None, [self.kind, file_name(self.label)]))
 
 
 def style() -> Any:

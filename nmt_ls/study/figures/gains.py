@@ -9,7 +9,6 @@ from nmt_ls.study.figures.drawing import (
     Picture,
     columns_for,
     epsilon_label,
-    file_name,
     legend_below,
     look,
     panel,
@@ -74,8 +73,8 @@ def _against(
     others = settings_text(rest)
     on = f" on {test}" if test else ""
     caption = f"Gain over no smoothing against {what}{on}{f' ({others})' if others else ''}"
-    name = "_".join(filter(None, ["gain", field, test or "", others]))
-    return Picture(file_name(name), "settings", caption, figure)
+    label = " ".join(filter(None, [test, others]))
+    return Picture(f"gain_{field}", label, "settings", caption, figure)
 
 
 def _is_number(value: Any) -> bool:

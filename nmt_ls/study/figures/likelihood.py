@@ -10,7 +10,6 @@ from nmt_ls.study.figures.drawing import (
     against_smoothing,
     columns_for,
     epsilon_label,
-    file_name,
     legend_below,
     look,
     no_magnifying_glass,
@@ -34,14 +33,14 @@ def nll(block: Block) -> Picture | None:
     for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
         found = block.summary(f"nll_{kind}", "adjusted", kind, "nll_per_token")
         against_smoothing(axes, found, index, label)
-    no_magnifying_glass(axes, 0.1)
     floor = (block.result.get("truth") or {}).get("nll_floor")
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", label=f"the truth: {floor:.3f}")
     if len(axes.get_legend_handles_labels()[0]) > 1:
         legend_below(figure, axes)
+    no_magnifying_glass(axes, 0.1)
     caption = f"Negative log-likelihood on {block.label}"
-    return Picture(f"nll_{file_name(block.label)}", "likelihood", caption, figure)
+    return Picture("nll", block.label, "likelihood", caption, figure)
 
 
 def entropy(block: Block) -> Picture | None:
@@ -55,12 +54,11 @@ def entropy(block: Block) -> Picture | None:
     against_smoothing(axes, block.measure("nll_per_token"), 6, "nll as trained")
     legend_below(figure, axes, 1)
     caption = f"Entropy of the predictions on {block.label}"
-    return Picture(f"entropy_{file_name(block.label)}", "likelihood", caption, figure)
+    return Picture("entropy", block.label, "likelihood", caption, figure)
 
 
 def calibration(block: Block) -> Iterator[Picture]:
     """ECE and the signed gap against ε."""
-    name = file_name(block.label)
     figure, axes = panel("expected calibration error")
     if against_smoothing(axes, block.measure("ece"), 0, "reading the reference"):
         for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
@@ -72,7 +70,9 @@ def calibration(block: Block) -> Iterator[Picture]:
         axes.set_ylim(bottom=0)
         if len(axes.get_legend_handles_labels()[0]) > 1:
             legend_below(figure, axes)
-        yield Picture(f"ece_{name}", "calibration", f"Calibration error on {block.label}", figure)
+        yield Picture(
+            "ece", block.label, "calibration", f"Calibration error on {block.label}", figure
+        )
     figure, axes = panel("mean confidence − accuracy")
     if against_smoothing(axes, block.measure("gap"), 0, "reading the reference"):
         own = summaries(block.found("inference_calibration", "gap"))
@@ -81,7 +81,7 @@ def calibration(block: Block) -> Iterator[Picture]:
         if len(axes.get_legend_handles_labels()[0]) > 1:
             legend_below(figure, axes)
         caption = f"Signed gap on {block.label}: above 0 overconfident"
-        yield Picture(f"gap_{name}", "calibration", caption, figure)
+        yield Picture("gap", block.label, "calibration", caption, figure)
 
 
 def reliability(block: Block) -> Picture | None:
@@ -119,8 +119,7 @@ def reliability(block: Block) -> Picture | None:
         f"Reliability on {block.label}, tokens of all seeds: below the dotted line a model claims "
         "more than it hits. Larger marks hold more tokens, hollow ones fewer than 20."
     )
-    name = f"reliability_{file_name(block.label)}"
-    return Picture(name, "calibration", caption, figure, wide)
+    return Picture("reliability", block.label, "calibration", caption, figure, wide)
 
 
 def selective(block: Block) -> Picture | None:
@@ -139,4 +138,4 @@ def selective(block: Block) -> Picture | None:
     axes.set(xlabel="share of sentences kept, surest first", xlim=(0, 1.02))
     legend_below(figure, axes, columns_for(len(found)))
     caption = f"Risk (1 − chrF/100) against coverage on {block.label}"
-    return Picture(f"risk_{file_name(block.label)}", "calibration", caption, figure)
+    return Picture("risk", block.label, "calibration", caption, figure)

@@ -9,7 +9,6 @@ from nmt_ls.study.figures.drawing import (
     against_smoothing,
     by_category,
     columns_for,
-    file_name,
     legend_below,
     no_magnifying_glass,
     panel,
@@ -22,18 +21,18 @@ FEW = 20
 
 def quality(block: Block, baseline: float) -> Iterator[Picture]:
     """BLEU and chrF against ε, and the difference from the baseline with its interval."""
-    name, truth = file_name(block.label), block.result.get("truth") or {}
+    truth = block.result.get("truth") or {}
     for measure, title in (("bleu", "BLEU"), ("chrf", "chrF")):
         figure, axes = panel(title)
         if not against_smoothing(axes, block.measure(measure)):
             continue
-        no_magnifying_glass(axes, 2)
         oracle = truth.get(f"{measure}_oracle")
         if oracle is not None:
             label = f"always the likeliest translation: {oracle:.1f}"
             axes.axhline(oracle, color="black", linestyle=":", linewidth=1, label=label)
             legend_below(figure, axes, 1)
-        yield Picture(f"{measure}_{name}", "quality", f"{title} on {block.label}", figure)
+        no_magnifying_glass(axes, 2)
+        yield Picture(measure, block.label, "quality", f"{title} on {block.label}", figure)
     if drawn := differences(block.result, block.label, baseline):
         yield drawn
 
@@ -57,7 +56,7 @@ def differences(result: Mapping[str, Any], label: str, baseline: float) -> Pictu
             line.set_linestyle("none")  # intervals are compared with 0, not with each other
     axes.margins(x=0.25)
     caption = f"Difference in BLEU on {label}, 95 % intervals over {' or '.join(sorted(over))}"
-    return Picture(f"difference_{file_name(label)}", "quality", caption, figure)
+    return Picture("difference", label, "quality", caption, figure)
 
 
 def by_length(block: Block) -> Picture | None:
@@ -72,7 +71,7 @@ def by_length(block: Block) -> Picture | None:
     axes.set_xlabel("words of the source (sentences)")
     legend_below(figure, axes, columns_for(len(lines)))
     caption = f"BLEU by sentence length on {block.label}"
-    return Picture(f"length_{file_name(block.label)}", "where", caption, figure)
+    return Picture("length", block.label, "where", caption, figure)
 
 
 def by_frequency(block: Block) -> Picture | None:
@@ -87,7 +86,7 @@ def by_frequency(block: Block) -> Picture | None:
     axes.set_xlabel("occurrences in training (words of references)")
     legend_below(figure, axes, columns_for(len(lines)))
     caption = f"Word F1 by training frequency on {block.label}"
-    return Picture(f"frequency_{file_name(block.label)}", "where", caption, figure)
+    return Picture("frequency", block.label, "where", caption, figure)
 
 
 def _range(low: int, high: int | None) -> str:

@@ -10,7 +10,6 @@ from nmt_ls.study.figures.drawing import (
     against_smoothing,
     columns_for,
     epsilon_label,
-    file_name,
     legend_below,
     look,
     panel,
@@ -41,9 +40,8 @@ def beams(block: Block) -> Iterator[Picture]:
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xlabel("beam size")
         legend_below(figure, axes, columns_for(len(lines)))
-        name = f"beam_{field}_{file_name(block.label)}"
         caption = f"{title[0].upper()}{title[1:]} against beam size on {block.label}"
-        yield Picture(name, "search", caption, figure)
+        yield Picture(f"beam_{field}", block.label, "search", caption, figure)
 
 
 def strategies(block: Block) -> Iterator[Picture]:
@@ -63,7 +61,7 @@ def strategies(block: Block) -> Iterator[Picture]:
             continue
         legend_below(figure, axes)
         caption = f"{title} of other search strategies on {block.label}"
-        yield Picture(f"strategies_{measure}_{file_name(block.label)}", "search", caption, figure)
+        yield Picture(f"strategies_{measure}", block.label, "search", caption, figure)
 
 
 def empty(block: Block) -> Picture | None:
@@ -76,4 +74,4 @@ def empty(block: Block) -> Picture | None:
     caption = (
         f"Sentences of {block.label} whose empty translation is more probable than the one found"
     )
-    return Picture(f"empty_{file_name(block.label)}", "search", caption, figure)
+    return Picture("empty", block.label, "search", caption, figure)

@@ -28,3 +28,7 @@ for (const table of document.querySelectorAll("#runs + .scroll table")) {
     });
   });
 }
+// Paper has nothing to click on.
+addEventListener("beforeprint", () => {
+  for (const closed of document.querySelectorAll("details")) closed.open = true;
+});
