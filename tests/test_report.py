@@ -6,11 +6,12 @@ import json
 import re
 
 import pytest
+from made_up import write_sweep
 from test_comparison import made_up_sweep
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import compare
-from nmt_ls.study.report import load_runs, write_report
+from nmt_ls.study.report import _rows, load_runs, write_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 PROTOCOL = {"steps": 500, "checkpoint rule": "average of the last 5", "decode": {"beam": 5}}
@@ -53,29 +54,6 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-def write_sweep(path, runs, planned=None) -> None:
-    plan = [{name: run[name] for name in ("run", "label_smoothing", "seed")} for run in runs]
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "plan.json").write_text(json.dumps({"runs": plan + (planned or [])}))
-    for run in runs:
-        directory = path / run["run"]
-        (directory / "translations").mkdir(parents=True)
-        (directory / "results.json").write_text(json.dumps(run["results"]))
-        for test, lines in run["translations"].items():
-            text = "".join(f"{line}\n" for line in lines)
-            (directory / "translations" / f"{test}.txt").write_bytes(text.encode())
-            (directory / "translations" / f"{test}.references.json").write_text(
-                json.dumps(run["references"][test])
-            )
-        records = [
-            {"step": step, "validation_perplexity": 500 / step, "validation_bleu": step / 10}
-            for step in (100, 200, 300)
-        ]
-        lines = [json.dumps(record) for record in [{"step": 50, "loss": 3.0}, *records]]
-        (directory / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 40')
-        (directory / "environment.json").write_text('{"jax": "0.10.2", "devices": ["cpu"]}')
-
-
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """A sweep of 2 ε and 2 seeds with one run missing, its runs as loaded, and its comparison."""
@@ -85,7 +63,7 @@ def sweep(tmp_path_factory):
     missing = {"run": "smoothing_0.2_seed_1", "label_smoothing": 0.2, "seed": 1}
     write_sweep(path, runs, [missing])
     loaded = load_runs(path)
-    truth = {"flickr": {"perplexity_floor": 4.5, "bleu_oracle": 80.0}}
+    truth = {"flickr": {"perplexity_floor": 4.5, "nll_floor": 1.504, "bleu_oracle": 80.0}}
     comparison = compare(loaded, truth=truth, samples=100)
     write_report(path, comparison, loaded, title="Smoothing & <more>", protocol=PROTOCOL)
     return path, loaded, comparison
@@ -107,12 +85,13 @@ def test_page_is_well_formed_and_needs_no_network(sweep):
     page = Page(text)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    assert "script" not in page.tags and "link" not in page.tags and "img" not in page.tags
+    assert page.tags.count("script") == 1 and "link" not in page.tags and "img" not in page.tags
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert not re.search(r"@import|url\((?!#)", text)
+    assert "default-src 'none'" in text
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 9
     assert "width=device-width" in text
     assert "Smoothing & <more>" in page.text
     assert "nmt-ls report '" in page.text
@@ -120,13 +99,14 @@ def test_page_is_well_formed_and_needs_no_network(sweep):
 
 def test_figures_are_there_and_not_empty(sweep):
     path, _, _ = sweep
-    kinds = ("quality", "perplexity", "calibration", "reliability")
-    expected = {f"{kind}_flickr" for kind in kinds} | {"learning_curves"}
+    kinds = ("bleu", "chrf", "difference", "nll", "ece", "gap", "reliability")
+    expected = {f"{kind}_flickr" for kind in kinds} | {"curves_perplexity", "curves_bleu"}
     for ending, least in ((".svg", 5_000), (".png", 8_000)):
         found = {file.stem: file for file in (path / "figures").glob(f"*{ending}")}
         assert set(found) == expected
         assert all(file.stat().st_size > least for file in found.values())
-    assert "the truth: 4.50" in (path / "figures" / "perplexity_flickr.svg").read_text()
+    assert "the truth: 1.504" in (path / "figures" / "nll_flickr.svg").read_text()
+    assert "likeliest translation: 80.0" in (path / "figures" / "bleu_flickr.svg").read_text()
 
 
 def test_markdown_says_what_the_comparison_says(sweep):
@@ -151,6 +131,19 @@ def test_markdown_says_what_the_comparison_says(sweep):
     for fact in ("average of the last 5", "tok:13a", "0.10.2", "decode.beam", "| the truth"):
         assert fact in text
     assert "<script>" not in text.replace("\\<", "")
+
+
+def test_latex_says_what_the_comparison_says(sweep):
+    path, _, comparison = sweep
+    text = (path / "table.tex").read_text(encoding="utf-8")
+    text.encode("ascii")  # any engine, any input encoding
+    summary = comparison["tests"]["flickr"]["by_smoothing"]["0.1"]["measures"]["bleu"]
+    assert rf"0.1 & 2 & {summary['mean']:.2f} $\pm$ {summary['sd']:.2f} &" in text
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 4 and {line.count(" & ") for line in rows} == {7}
 
 
 def test_missing_runs_are_named_and_not_counted(sweep):
@@ -202,3 +195,19 @@ def test_broken_sweeps_are_refused_by_name(tmp_path):
     (tmp_path / "smoothing_0.1_seed_1" / "results.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         load_runs(tmp_path)
+
+
+def test_figures_of_each_test_set_are_apart_where_they_were_pooled():
+    def picture(kind, label):
+        return {"kind": kind, "label": label}
+
+    labels = ("all", "a", "b")
+    pictures = [picture("bleu", label) for label in labels]
+    pictures += [picture("beam", label) for label in labels[1:]]
+    found = _rows(pictures, {"all"})
+    assert found["rows"] == [pictures[:1], pictures[3:]]
+    assert found["apart"] == [pictures[1:3]]
+    # Not pooled: every kind has its row. One test set: nothing to line up.
+    assert _rows(pictures[1:], set()) == {"rows": [pictures[1:3], pictures[3:]], "apart": []}
+    one = [picture("bleu", "a"), picture("beam", "a")]
+    assert _rows(one, set()) == {"rows": [one], "apart": []}

@@ -141,6 +141,43 @@ def score_tokens(
     return results  # type: ignore[return-value]
 
 
+@lru_cache(maxsize=16)
+def _hidden_program(model: ModelConfig, sizes: tuple[int, int], bos: int):
+    graph = graph_of(model, *sizes)
+
+    def hidden(params, rows: Any):
+        return teacher_forced(model_of(graph, params), rows, bos)[0].astype(jnp.float32)
+
+    return DataParallel().rows(hidden)
+
+
+def hidden_states(
+    model: ModelConfig,
+    subwords: Subwords,
+    params: dict[str, np.ndarray],
+    source_ids: Sequence[Sequence[int] | np.ndarray],
+    target_ids: Sequence[Sequence[int] | np.ndarray],
+    *,
+    batch_sentences: int = 64,
+) -> list[Float[np.ndarray, "T D"]]:
+    """What the output matrix turns into the logits of each target token, as `score_tokens` has it.
+
+    Args:
+      source_ids, target_ids: with end-of-sentence, without bos; of any length.
+
+    Returns:
+      `[tokens, width]` float32 per sentence, in the order of the sentences; row t is the state
+      from which token t is predicted, given the true tokens before it.
+    """
+    program = _hidden_program(model, _sizes(subwords), subwords.bos)
+    results: list[np.ndarray] = [np.empty(0)] * len(source_ids)
+    for rows, chosen, lengths in _batched(subwords, source_ids, target_ids, batch_sentences):
+        found = program(params, rows)
+        for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
+            results[i] = found[row, :length].copy()  # a view would keep the whole batch
+    return results
+
+
 def _batched(
     subwords, source_ids, target_ids, batch_sentences
 ) -> Iterator[tuple[_Rows, list[int], list[int]]]:

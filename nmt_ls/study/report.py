@@ -1,10 +1,10 @@
-"""A sweep's report: comparison.json, results.csv, report.md, report.html and figures/."""
+"""A sweep's report: comparison.json, results.csv, table.tex, report.md, report.html, figures/."""
 
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,19 @@ from markupsafe import Markup
 from nmt_ls.errors import UserError
 from nmt_ls.study import figures
 from nmt_ls.study.comparison import Run
+from nmt_ls.study.examples import examples
+from nmt_ls.study.figures.blocks import blocks_of, pooled_blocks
 from nmt_ls.study.grid import words_of
-from nmt_ls.study.wording import key, number, results_csv, sentence, table, table_rows
+from nmt_ls.study.latex import latex_table
+from nmt_ls.study.protocol import protocol_rows
+from nmt_ls.study.sections import SECTIONS
+from nmt_ls.study.wording import number, results_csv, sentence, table, table_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+MOST_INLINE = 3_500_000
+"""Characters of figures in the page; what is beyond is only in figures/, so that the page opens
+on a telephone."""
 
 
 def load_runs(sweep_dir: Path) -> list[Run]:
@@ -76,80 +85,149 @@ def write_report(
         dicts print as `a.b`. Decoding, checkpoint and versions are added from the runs.
     """
     sweep_dir = Path(sweep_dir)
-    curves: dict[str, list[list[dict]]] = {}
-    for run in sorted(runs, key=lambda run: (run["label_smoothing"], run["seed"])):
-        records = _records(sweep_dir / run["run"] / "metrics.jsonl")
-        curves.setdefault(key(run["label_smoothing"]), []).append(records)
-    pictures = []
-    for name, (caption, figure) in figures.draw_all(comparison, curves).items():
-        document = figures.svg(figure)
-        _write(sweep_dir / "figures" / f"{name}.svg", document)
-        _write(sweep_dir / "figures" / f"{name}.png", figures.png(figure))
-        # What matplotlib wrote is markup; its texts were escaped there.
-        inline = Markup(figures.inline(document, name, caption))
-        pictures.append({"name": name, "caption": caption, "svg": inline})
+    records = {run["run"]: _records(sweep_dir / run["run"] / "metrics.jsonl") for run in runs}
+    pictures = figures.draw_all(comparison, runs, records)
+    shown = _written_figures(sweep_dir / "figures", pictures)
     done = {run["run"] for run in runs}
     plan = _plan(sweep_dir) if (sweep_dir / "plan.json").exists() else []
+    blocks = blocks_of(comparison, runs)
+    together = {block.label for block in pooled_blocks(comparison)}
+    drawn = {block.label for block in figures.blocks_to_draw(comparison, runs) if block.runs}
     content = {
         "title": title or sweep_dir.resolve().name,
+        "overview": _overview(comparison, runs, protocol),
+        **_findings(comparison),
         "tests": [
             {
-                "name": test,
-                "sentence": sentence(comparison, test),
-                "rows": table_rows(comparison, test),
-                "markdown": table(comparison, test, "pipe"),
-                "examples": _examples(comparison, runs, test),
+                "name": block.label,
+                "rows": table_rows(comparison, block.label),
+                "markdown": table(comparison, block.label, "pipe"),
+                "sentence": sentence(comparison, block.label) if together else "",
+                # Of a large grid as much as is drawn of it: a page that a telephone can open.
+                "examples": examples(sweep_dir, block) if block.label in drawn else [],
             }
-            for test in comparison["tests"]
+            for block in blocks
         ],
-        "pictures": pictures,
+        "sections": [
+            {"name": name, "heading": heading, "lead": lead, **_rows(shown[name], together)}
+            for name, (heading, lead) in SECTIONS.items()
+            if shown.get(name)
+        ],
+        "not_drawn": len(blocks) - len(drawn),
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
         "varied": _are_varied(runs),
         "runs": _runs_table(runs),
-        "protocol": _protocol(comparison, runs, protocol),
+        "protocol": protocol_rows(comparison, runs, protocol),
         "command": f"nmt-ls report {shlex.quote(str(sweep_dir))}",
     }
+    _write(
+        sweep_dir / "comparison.json",
+        json.dumps(comparison, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    )
+    _write(sweep_dir / "results.csv", results_csv(runs))
+    _write(sweep_dir / "table.tex", _latex(comparison, content["command"]))
+    environment = _environment()
+    for name in ("report.md", "report.html"):
+        _write(sweep_dir / name, environment.get_template(name).render(content))
+
+
+def _written_figures(folder: Path, pictures: Sequence[figures.Picture]) -> dict[str, list[dict]]:
+    """Write the figures; per section what the page needs of each."""
+    shown: dict[str, list[dict]] = {}
+    inline = 0
+    for picture in pictures:
+        document = figures.svg(picture.figure)
+        _write(folder / f"{picture.name}.svg", document)
+        _write(folder / f"{picture.name}.png", figures.png(picture.figure))
+        inline += len(document)
+        # What matplotlib wrote is markup; its texts were escaped there.
+        markup = Markup(figures.inline(document, picture.name, picture.caption))
+        entry = {name: getattr(picture, name) for name in ("name", "kind", "caption", "wide")}
+        entry["label"] = picture.label
+        entry["svg"] = markup if inline <= MOST_INLINE else None
+        shown.setdefault(picture.section, []).append(entry)
+    return shown
+
+
+def _rows(pictures: Sequence[dict], together: set[str]) -> dict[str, list[list[dict]]]:
+    """A section's figures in rows of which each holds what is looked at together.
+
+    Returns:
+      `rows`: what is pooled over test sets, then each kind that is not; `apart`: what was pooled,
+      of each test set on its own.
+    """
+    whole = [picture for picture in pictures if picture["label"] in together]
+    pooled = {picture["kind"] for picture in whole}
+    kinds: dict[str, list[dict]] = {}
+    for picture in pictures:
+        if picture["label"] not in together:
+            kinds.setdefault(picture["kind"], []).append(picture)
+    if all(len(row) == 1 for row in kinds.values()):  # one test set: nothing to line up
+        return {"rows": [list(pictures)], "apart": []}
+    rows = [row for kind, row in kinds.items() if kind not in pooled]
+    apart = [row for kind, row in kinds.items() if kind in pooled]
+    return {"rows": [whole, *rows] if whole else rows, "apart": apart}
+
+
+def _findings(comparison: dict) -> dict[str, Any]:
+    """The headlines: of all test sets together where the comparison pools them, else of each."""
+    pooled = comparison.get("pooled")
+    whole = {**comparison, "tests": pooled} if pooled else comparison
+    together = pooled_blocks(comparison)
+    return {
+        "findings": [sentence(whole, label) for label in whole["tests"]],
+        "pooled": [
+            {
+                "name": block.label,
+                "rows": table_rows(whole, label),
+                "markdown": table(whole, label, "pipe"),
+                "sentence": "",
+            }
+            for label, block in zip(whole["tests"], together, strict=False)
+        ],
+    }
+
+
+def _overview(comparison: dict, runs: Sequence[Run], protocol: dict) -> str:
+    """What was compared, in a line."""
+    seeds = len({run["seed"] for run in runs})
+    tests = len({block.get("test", label) for label, block in comparison["tests"].items()})
+    sentences = {
+        block.get("test", label): block.get("sentences")
+        for label, block in comparison["tests"].items()
+    }
+    parts = [
+        str(protocol["languages"]) if "languages" in protocol else "",
+        "ε = " + ", ".join(f"{epsilon:g}" for epsilon in comparison["smoothing"]),
+        _count(seeds, "seed"),
+        _count(tests, "test set"),
+    ]
+    if all(sentences.values()):
+        parts[-1] += f" of {_count(sum(sentences.values()), 'sentence')}"
+    return " · ".join(part for part in parts if part)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _latex(comparison: dict, command: str) -> str:
+    note = "Means ± standard deviations over seeds; 95 % intervals of differences."
+    head = f"% Made by: {command}\n% Needs \\usepackage{{booktabs}}\n"
+    return head + "\n".join(latex_table(comparison, label, note) for label in comparison["tests"])
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
+        autoescape=lambda name: name is not None and name.endswith((".html", ".css", ".js")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = _markdown_cell
-    _write(
-        sweep_dir / "comparison.json",
-        json.dumps(comparison, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    )
-    _write(sweep_dir / "results.csv", results_csv(runs))
-    for name in ("report.md", "report.html"):
-        _write(sweep_dir / name, environment.get_template(name).render(content))
-
-
-def _examples(comparison: dict, runs: Sequence[Run], test: str) -> list[dict]:
-    """The texts of the sentences that the comparison picked."""
-    examples = []
-    for chosen in comparison["tests"][test]["examples"]:
-        i, outputs = chosen["sentence"], []
-        of_seed = {
-            key(run["label_smoothing"]): run for run in runs if run["seed"] == chosen["seed"]
-        }
-        for epsilon, chrf in chosen["chrf"].items():
-            text = of_seed[epsilon]["translations"][test][i]
-            outputs.append((f"ε = {float(epsilon):g}", text, f"{number(chrf, 1)}"))
-        run = next(iter(of_seed.values()))
-        source = run.get("sources", {}).get(test)
-        examples.append(
-            {
-                "sentence": i + 1,
-                "seed": chosen["seed"],
-                "source": source[i] if source else None,
-                "references": run["references"][test][i],
-                "outputs": outputs,
-            }
-        )
-    return examples
+    return environment
 
 
 def _runs_table(runs: Sequence[Run]) -> list[list[str]]:
@@ -171,50 +249,6 @@ def _runs_table(runs: Sequence[Run]) -> list[list[str]]:
 def _are_varied(runs: Sequence[Run]) -> bool:
     """Whether the sweep has a grid."""
     return any(run.get("settings") for run in runs)
-
-
-def _protocol(comparison: dict, runs: Sequence[Run], protocol: dict) -> list[tuple[str, str]]:
-    """What the caller says, then what the runs say of themselves; all that differs is listed."""
-    rows = list(_flatten("", protocol))
-    for name in ("checkpoint", "decode"):
-        found = _distinct(
-            results[name] for run in runs for results in run["results"].values() if name in results
-        )
-        if found and name not in protocol:
-            rows.append((name, found))
-    for metric in ("bleu", "chrf", "ter"):
-        found = _distinct(
-            signature
-            for result in comparison["tests"].values()
-            for signature in result["signatures"][metric]
-            if signature
-        )
-        if found:
-            rows.append((f"{metric} signature", found))
-    environments = [run["environment"] for run in runs if "environment" in run]
-    for name in dict.fromkeys(name for found in environments for name in found):
-        rows.append((name, _distinct(found[name] for found in environments if name in found)))
-    return rows
-
-
-def _flatten(prefix: str, values: dict) -> Iterable[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(f"{prefix}{name}.", value)
-        else:
-            yield f"{prefix}{name}", _plain(value)
-
-
-def _distinct(values: Iterable[Any]) -> str:
-    return "; ".join(dict.fromkeys(map(_plain, values)))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_plain, value))
-    return str(value)
 
 
 def _markdown_cell(text: str) -> str:
