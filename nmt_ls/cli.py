@@ -168,11 +168,13 @@ def _write_json(path: Path | None, content: Any) -> None:
 
 
 def _translate(arguments: argparse.Namespace) -> None:
+    from nmt_ls.compilation import CompilationCounter
     from nmt_ls.decoding.files import translate_lines
     from nmt_ls.decoding.translator import Translator
 
     if arguments.n_best < 1:
         raise UserError(f"--n-best {arguments.n_best}: at least 1")
+    compiled = CompilationCounter()
     translator = Translator.of(_loaded(arguments, arguments.runs))
     translate_lines(
         translator,
@@ -182,6 +184,7 @@ def _translate(arguments: argparse.Namespace) -> None:
         prefix=arguments.prefix,
         jsonl=arguments.format == "jsonl",
     )
+    log.info("%d programs compiled that were not in the cache", compiled.misses)
 
 
 def _score(arguments: argparse.Namespace) -> None:

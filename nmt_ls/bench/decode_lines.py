@@ -37,7 +37,8 @@ def measure_lines(lines: int, *, beam: int = 5, batch_sentences: int = 64) -> di
     Returns:
       lines, seconds, blocks (lines so far, seconds, bytes of anonymous memory);
       bytes_per_line: the slope of memory over the second half of the blocks, by least squares;
-      None where /proc does not tell; rates: lines per second of the two halves.
+      None where /proc does not tell; rates, fastest: lines per second of the two halves, in the
+      median block and in the fastest.
     """
     problem = make_problem(
         _TEXTS, beam=beam, batch_sentences=batch_sentences, tokens=8, model=TINY, vocab_size=500
@@ -60,28 +61,34 @@ def measure_lines(lines: int, *, beam: int = 5, batch_sentences: int = 64) -> di
     slope = None
     if len(blocks) - middle > 1 and memory.any():
         slope = float(np.polyfit(done[middle:], memory[middle:], 1)[0])
-    rates = []
-    if middle:
-        # The first block compiles.
-        rates.append(float((done[middle] - done[0]) / (seconds[middle] - seconds[0])))
-    if len(blocks) - 1 > middle:
-        rates.append(float((done[-1] - done[middle]) / (seconds[-1] - seconds[middle])))
+    # The first block compiles; the fastest ones are those that nothing else slowed down.
+    of_blocks = np.diff(done) / np.diff(seconds)
+    rates, fastest = [], []
+    for half in (of_blocks[:middle], of_blocks[middle:]):
+        if len(half):
+            rates.append(float(np.median(half)))
+            fastest.append(float(half.max()))
     return {
         "lines": lines,
         "seconds": float(seconds[-1]),
         "blocks": blocks,
         "bytes_per_line": slope,
         "rates": rates,
+        "fastest": fastest,
     }
 
 
 def describe_lines(found: dict[str, Any]) -> str:
     """The result of `measure_lines` as text."""
     slope, blocks = found["bytes_per_line"], found["blocks"]
-    rates = " and ".join(f"{rate:,.0f}" for rate in found["rates"]) or "unknown"
+    rates, fastest = (
+        " and ".join(f"{rate:,.0f}" for rate in found[name]) or "unknown"
+        for name in ("rates", "fastest")
+    )
     return (
         f"{found['lines']:,} lines from file to file, a tiny random model: {found['seconds']:.0f} s"
-        f"\nlines/s of the first and the second half: {rates}\n"
+        f"\nlines/s of the first and the second half: {rates} in the median block of 4,096, "
+        f"{fastest} in the fastest\n"
         f"anonymous memory after the first block {blocks[0][2] / 1e6:,.1f} MB, after the last "
         f"{blocks[-1][2] / 1e6:,.1f} MB;\nits slope over the second half: "
         f"{'unknown' if slope is None else f'{slope:.1f} bytes per line'}"

@@ -83,7 +83,7 @@ def _loop(pipe: Connection, name: str, task: PeerTask) -> None:
 
 
 def _ctranslate2(task: PeerTask) -> Callable[[], Any]:
-    import ctranslate2  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    import ctranslate2
 
     with tempfile.TemporaryDirectory(prefix="nmt_ls_bench_") as random:
         folder = task.folder or _random_ctranslate2(task, Path(random))
@@ -103,9 +103,7 @@ def _ctranslate2(task: PeerTask) -> Callable[[], Any]:
 
 
 def _random_ctranslate2(task: PeerTask, folder: Path) -> Path:
-    from ctranslate2.specs import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        TransformerSpec,
-    )
+    from ctranslate2.specs import TransformerSpec
 
     random = np.random.default_rng(0)
     width, inner, size = task.width, task.feed_forward, task.vocab_size

@@ -16,20 +16,17 @@ def in_batches(
 ) -> Iterator[tuple[list[int], tuple[int, ...]]]:
     """(indices, padded lengths) of batches of at most `rows` items, longest first.
 
-    Longest first, so that what does not fit in memory fails at once. Rows that are left over where
-    a shape ends are filled with shorter items: they would be computed empty.
+    Items of one batch have the same padded lengths: filled up with shorter ones, a sentence's last
+    bits would depend on what else is in the file. Longest first, so that what does not fit in
+    memory fails at once.
     """
     shapes = [tuple(padded_length(n) for n in item) for item in lengths]
     order = sorted(range(len(lengths)), key=lambda i: (shapes[i], lengths[i]), reverse=True)
-
-    def fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
-        return all(n <= m for n, m in zip(shape, into, strict=True))
-
     start = 0
     while start < len(order):
         shape = shapes[order[start]]
         stop = start
-        while stop < len(order) and stop - start < rows and fits(shapes[order[stop]], shape):
+        while stop < len(order) and stop - start < rows and shapes[order[stop]] == shape:
             stop += 1
         yield order[start:stop], shape
         start = stop

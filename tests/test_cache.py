@@ -1,0 +1,67 @@
+"""The decoder's past: shared slots, blocks, reordering, beside attention over moved rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import assert_close
+
+from nmt_ls.model.cache import (
+    attend_past,
+    attend_source,
+    empty_cache,
+    readable,
+    reordered,
+    source_slots,
+    with_own_slots,
+)
+
+BATCH, BEAM, HEADS, CHANNELS = 2, 3, 2, 4
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("shared", [1, BEAM])
+def test_each_hypothesis_attends_to_its_own_past(shared: int) -> None:
+    """40 positions, three blocks; hypotheses are dropped and doubled at each."""
+    length, random = 40, np.random.default_rng(0)
+    cache = empty_cache(
+        BATCH * BEAM, length, shared=shared, layers=1, heads=HEADS, channels=CHANNELS,
+        dtype=jnp.float32,
+    )  # fmt: skip
+    assert len(cache.layers[0]) == 2  # 16 and 24: no block is small
+
+    @jax.jit
+    def step(cache, position, q, k, v, parents):
+        cache = with_own_slots(cache, position)
+        reads = readable(cache, position)
+        rows = [x.reshape(*reads.shape[:2], HEADS, CHANNELS) for x in (q, k, v)]
+        y, slots = attend_past(*rows, cache.layers[0], reads, position)
+        return y.reshape(q.shape), reordered(cache._replace(layers=[slots]), parents)
+
+    past: list[list[list]] = [[[] for _ in range(BEAM)] for _ in range(BATCH)]
+    for position in range(length):
+        q, k, v = random.normal(size=(3, BATCH, BEAM, HEADS, CHANNELS)).astype(np.float32)
+        parents = random.integers(BEAM, size=(BATCH, BEAM)).astype(np.int32)
+        y, cache = step(cache, position, q, k, v, parents)
+        for b in range(BATCH):
+            for g in range(BEAM):
+                past[b][g] = [*past[b][g], (k[b, g], v[b, g])]
+                keys, values = (np.stack(x) for x in zip(*past[b][g], strict=True))
+                weights = softmax(np.einsum("hc,thc->ht", q[b, g], keys) / CHANNELS**0.5)
+                assert_close(y[b, g], np.einsum("ht,thc->hc", weights, values), 1e-5)
+            past[b] = [past[b][parents[b, g]] for g in range(BEAM)]
+
+
+def test_hypotheses_share_their_source() -> None:
+    random = np.random.default_rng(1)
+    q = random.normal(size=(BATCH, BEAM, HEADS, CHANNELS)).astype(np.float32)
+    k, v = random.normal(size=(2, BATCH, 6, HEADS, CHANNELS)).astype(np.float32)
+    lengths = np.array([6, 2], np.int32)
+    y = attend_source(q, source_slots(k, v), lengths)
+    for b, n in enumerate(lengths):
+        logits = np.einsum("khc,shc->khs", q[b], k[b, :n]) / CHANNELS**0.5
+        assert_close(y[b], np.einsum("khs,shc->khc", softmax(logits), v[b, :n]), 1e-5)
