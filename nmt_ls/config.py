@@ -358,6 +358,9 @@ class EvaluationConfig:
     they show the bias of search towards short outputs."""
     strategies: tuple[Literal["sample", "mbr"], ...] = ()
     """Also BLEU and chrF of these ways to decode, with the run's own `decoding` otherwise."""
+    projection: bool = False
+    """Also how tightly hidden states cluster by the word they predict, on the plane of three words
+    (Müller et al. 2019): the picture of the report."""
     lowercase_tokenized: bool = False
     """Also lower-cased BLEU over white-space words, as older papers report it; for test sets that
     are tokenised text."""

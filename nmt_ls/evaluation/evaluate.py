@@ -23,6 +23,7 @@ from nmt_ls.evaluation.inference_calibration import (
     words_of_pieces,
 )
 from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
 from nmt_ls.evaluation.translation import (
@@ -103,6 +104,10 @@ def evaluate(
         results["beam_curve"] = beam_curve(run, data, asked.beams)
     if asked.strategies:
         results["strategies"] = strategies(run, data, asked.strategies)
+    if asked.projection:
+        found_plane = projection(run, data)
+        if found_plane is not None:
+            results["projection"] = found_plane
     results |= _selective(translations, found, data)
     inference = _inference_calibration(run, translations, data)
     if inference is not None:

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved
 from nmt_ls.data.prepare import PreparedData, prepare
@@ -20,14 +22,17 @@ from nmt_ls.evaluation.evaluate import (
 )
 from nmt_ls.evaluation.results import store_results
 from nmt_ls.parallel import is_main
+from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.checkpoints import Checkpoints, load_average
+from nmt_ls.training.groups import Member, groups_of
+from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
     LoadedRun,
-    _may_differ,
     average_run,
     load_params,
     load_run,
+    may_differ,
     regular_steps,
 )
 from nmt_ls.training.trainer import fit
@@ -101,18 +106,53 @@ def train_group(
     run_dirs: Sequence[Path],
     trained: Callable[[int], None] | None = None,
 ) -> None:
-    """Train runs of one group of a sweep to their ends, or continue them.
+    """Train runs of one group of a sweep to their ends, or continue them, as one program.
 
     Args:
       cells: their entries in plan.json, of the same `group`; finished ones are left out.
       configs, run_dirs: of each.
-      trained: called with a run's place in `cells` as its training ends.
+      trained: called with a run's place in `cells` when its training has ended.
+
+    Raises:
+      Diverged: runs did; the others are trained and have been told of.
+      What `fit_population` raises.
     """
-    for place, (cell, config, run_dir) in enumerate(zip(cells, configs, run_dirs, strict=True)):
-        log.info("training %s", cell["run"])
-        train_run(config, run_dir)
-        if trained is not None:
-            trained(place)
+    inputs: dict[str, tuple] = {}
+    members = []
+    for config, run_dir in zip(configs, run_dirs, strict=True):
+        key = data_key(config)
+        if key not in inputs:
+            inputs[key] = _inputs_of(config)
+        data, start, teacher = inputs[key]
+        params = start.params if start else None
+        validate = make_validator(config, data)
+        members.append(Member(config, data, run_dir, validate, params, teacher))
+    places = {run_dir: place for place, run_dir in enumerate(run_dirs)}
+    diverged: list[Diverged] = []
+    for group in groups_of(members):
+        names = ", ".join(cells[places[m.run_dir]]["run"] for m in group)
+        together = " as one program" if len(group) > 1 else ""
+        log.info("training %s%s", names, together)
+        failed: dict[Path, str] = {}
+        began, programs = time.monotonic(), CompilationCounter()
+        try:
+            fit_population(group)
+        except SomeDiverged as error:
+            diverged.append(error)
+            failed = error.reasons
+        except Diverged as error:
+            diverged.append(error)
+            failed = {group[0].run_dir: str(error)}
+        if len(group) > 1:
+            log.info(
+                "%d runs trained together in %.1f min; %d programs compiled for all of them",
+                len(group), (time.monotonic() - began) / 60, programs.misses,
+            )  # fmt: skip
+        for m in group:
+            if trained is not None and m.run_dir not in failed:
+                trained(places[m.run_dir])
+    if diverged:
+        raise diverged[0] if len(diverged) == 1 else Diverged("; ".join(map(str, diverged)))
 
 
 def _inputs_of(config: Config) -> tuple[PreparedData, LoadedRun | None, LoadedRun | None]:
@@ -171,7 +211,7 @@ def refuse_other_run(run_dir: Path, config: Config) -> None:
             raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another")
         return
     stored = load_resolved(run_dir / "config.yaml")
-    refused = [d for d in differences(stored, config) if not _may_differ(d[0], config)]
+    refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
     if refused:
         told = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
         more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""

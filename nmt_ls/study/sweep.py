@@ -13,6 +13,7 @@ from nmt_ls.config import Config, LossConfig
 from nmt_ls.config_files import load_resolved
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.formatting import number
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import compare, sentence, table
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan, read_plan
@@ -27,7 +28,7 @@ from nmt_ls.study.runs import (
     train_group,
 )
 from nmt_ls.study.truth import truth_of
-from nmt_ls.study.wording import number
+from nmt_ls.study.wording import headlines
 
 log = logging.getLogger("nmt_ls")
 
@@ -188,14 +189,14 @@ def report(sweep_dir: Path) -> str:
     first = sweep_dir / runs[0]["run"]
     configs = [load_resolved(sweep_dir / run["run"] / "config.yaml") for run in runs]
     truth = truth_of(configs[0], Subwords.load(first))
-    comparison = compare(runs, truth=truth)
-    title = json.loads((sweep_dir / "plan.json").read_text())["title"]
+    title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8"))["title"]
+    comparison = compare(runs, truth=truth, title=title)
     protocol = _protocol(configs, [run["settings"] for run in runs], truth)
     write_report(sweep_dir, comparison, runs, title=title, protocol=protocol)
     blocks = []
     for test in comparison["tests"]:
         blocks.append(f"{test}\n{table(comparison, test)}\n{sentence(comparison, test)}")
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, *headlines(comparison)])
 
 
 def _protocol(

@@ -52,7 +52,8 @@ _FREE_FIELDS = (
 )
 
 
-def _may_differ(key: str, config: Config) -> bool:
+def may_differ(key: str, config: Config) -> bool:
+    """Whether a run that is continued may have another value of a setting."""
     if key == "training.max_steps":
         scheduled = config.loss.schedule != "constant"
         return not (depends_on_max_steps(config.training) or scheduled)
@@ -72,7 +73,7 @@ def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     """
     if (run_dir / "config.yaml").exists():
         stored = load_resolved(run_dir / "config.yaml")
-        refused = [d for d in differences(stored, config) if not _may_differ(d[0], config)]
+        refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
         if refused:
             shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
             more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
