@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from nmt_ls.errors import UserError
+from nmt_ls.interchange.ctranslate import export_ctranslate2
 from nmt_ls.interchange.marian import export_marian
+from nmt_ls.interchange.plain import export_safetensors
+from nmt_ls.interchange.stablehlo import export_stablehlo
 from nmt_ls.training.runs import LoadedRun
 
 
@@ -24,5 +27,11 @@ def export(run: LoadedRun, to: str, output: Path, quantization: str | None = Non
         raise UserError(f"--quantization {quantization} is for --to ctranslate2, not {to}")
     if to == "huggingface":
         export_marian(run, output)
+    elif to == "ctranslate2":
+        export_ctranslate2(run, output, quantization)
+    elif to == "safetensors":
+        export_safetensors(run, output)
+    elif to == "stablehlo":
+        export_stablehlo(run, output)
     else:
-        raise UserError(f"--to {to}: unknown")
+        raise UserError(f"--to {to}: huggingface, ctranslate2, safetensors or stablehlo")

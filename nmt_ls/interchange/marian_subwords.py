@@ -8,6 +8,7 @@ from nmt_ls.data.subwords import Subwords
 from nmt_ls.data.vocabularies import Vocabulary
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.marian_config import MarianConfig
+from nmt_ls.interchange.pieces import piece_list
 from nmt_ls.interchange.tensors import read_json, write_json
 
 SOURCE, TARGET = "source.spm", "target.spm"
@@ -139,22 +140,6 @@ def write_subwords(
         "eos_token": source[subwords.eos],
     }
     write_json(folder / TOKENIZER, settings)
-
-
-def piece_list(subwords: Subwords, side: str) -> list[str]:
-    """A name for each id of a side, all different: its piece; special ones have the usual names."""
-    size = subwords.source_size if side == "source" else subwords.target_size
-    pieces = [subwords.piece(side, index) for index in range(size)]  # type: ignore[arg-type]
-    usual = {subwords.bos: "<s>", subwords.eos: "</s>", subwords.unk: "<unk>"}
-    for index, name in {**usual, subwords.pad: "<pad>"}.items():
-        if pieces[index] == "<extra>":
-            pieces[index] = name
-    seen: set[str] = set()
-    for index, piece in enumerate(pieces):
-        if piece in seen or piece == "<extra>":
-            pieces[index] = f"<extra_{index}>"
-        seen.add(pieces[index])
-    return pieces
 
 
 def _ids(pieces: list[str]) -> dict[str, int]:

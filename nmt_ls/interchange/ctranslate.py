@@ -1,0 +1,197 @@
+"""A run as a CTranslate2 model: the same weights in its layout, without a detour.
+
+Source: CTranslate2's `specs/transformer_spec.py` (version 4.8, revision 7 of TransformerSpec).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt_ls.config import ModelConfig
+from nmt_ls.errors import UserError
+from nmt_ls.interchange.folders import whole_folder
+from nmt_ls.interchange.pieces import piece_list
+from nmt_ls.model.layers import paper_positions, sinusoidal_positions
+from nmt_ls.training.runs import LoadedRun
+
+POSITIONS = 2048
+"""Sinusoidal positions are written up to this many tokens; there it must end somewhere."""
+
+_README = """# A CTranslate2 model
+
+Made by `nmt-ls export --to ctranslate2` from the run {name} (checkpoint: {checkpoint}).
+
+```python
+{lines}
+```
+
+CTranslate2 adds the end of a source sentence itself. Sentences of more than {longest} tokens are
+an error. `nmt-ls translate RUN --set decoding.stopping=first_k` searches alike.
+"""
+
+_WITH_PIECES = """import ctranslate2, sentencepiece as sp
+model, source, target = ctranslate2.Translator("{folder}"), *(sp.SentencePieceProcessor(model_file=f"{folder}/{{side}}.spm") for side in ("source", "target"))
+print([target.decode(found.hypotheses[0]) for found in model.translate_batch(source.encode(["A sentence."], out_type=str), {search})])"""  # noqa: E501
+
+_WITH_WORDS = """import ctranslate2
+model = ctranslate2.Translator("{folder}")
+print([" ".join(found.hypotheses[0]) for found in model.translate_batch(["A sentence .".split()], {search})])"""  # noqa: E501
+
+
+def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = None) -> None:
+    """Write a folder that `ctranslate2.Translator` runs, the SentencePiece models beside it.
+
+    Args:
+      run: any.
+      output: what is made; it is there whole or not at all.
+      quantization: type of the weights, such as "int8"; None for float32.
+
+    Raises:
+      UserError: ctranslate2 is not installed, or `output` is there already.
+    """
+    try:
+        import ctranslate2.specs  # noqa: F401
+    except ImportError:
+        raise UserError("--to ctranslate2 needs it: pip install ctranslate2") from None
+    spec = specification(run)
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    with whole_folder(output, "--output") as beside:
+        spec.save(str(beside))
+        folder, subwords, decoding = Path(output).name, run.subwords, run.config.decoding
+        lines = _WITH_WORDS
+        if not subwords.pretokenized:
+            lines = _WITH_PIECES
+            (beside / "target.spm").write_bytes(subwords.target_model)
+            (beside / "source.spm").write_bytes(subwords.source_model or subwords.target_model)
+        # CTranslate2 divides by length^alpha, the end counted; it has no GNMT penalty.
+        alpha = {"average": decoding.length_alpha, "none": 0.0}.get(decoding.length_penalty, 1.0)
+        search = f"beam_size={decoding.beam}, length_penalty={alpha:g}"
+        text = _README.format(
+            name=run.config.name or run.run_dir.name,
+            checkpoint=run.checkpoint,
+            lines=lines.format(folder=folder, search=search),
+            longest=len(_positions(run, "source")),
+        )
+        (beside / "README.md").write_text(text, encoding="utf-8")
+
+
+def specification(run: LoadedRun) -> Any:
+    """The run as a `ctranslate2.specs.TransformerSpec`, not yet validated."""
+    from ctranslate2.specs import TransformerSpec, common_spec
+
+    model, params = run.config.model, run.params
+    kinds = common_spec.Activation
+    spec = TransformerSpec.from_config(
+        (model.encoder_layers, model.decoder_layers),
+        model.heads,
+        pre_norm=model.norm == "pre",
+        activation={
+            "relu": kinds.RELU,
+            "gelu": kinds.GELUTanh,
+            "gelu_exact": kinds.GELU,
+            "swish": kinds.SWISH,
+            "swiglu": kinds.SWISH,  # of the gate
+        }[model.activation],
+        ffn_glu=model.activation == "swiglu",
+    )
+    shared = model.tied_embeddings == "all"
+    spec.encoder.embeddings[0].weight = params[
+        "target_embedding.table" if shared else "source_embedding.table"
+    ]
+    spec.decoder.embeddings.weight = params["target_embedding.table"]
+    for side, stack in (("source", spec.encoder), ("target", spec.decoder)):
+        stack.scale_embeddings = model.scale_embeddings
+        stack.position_encodings.encodings = _positions(run, side)
+        if model.norm == "pre":
+            name = "encoder_norm" if side == "source" else "decoder_norm"
+            _norm(stack.layer_norm, params, name)
+    if model.tied_embeddings == "none":
+        spec.decoder.projection.weight = _rows(params["output.kernel"])
+        spec.decoder.projection.bias = params["output.bias"]
+    else:
+        spec.decoder.projection.weight = params["target_embedding.table"]
+        if model.output_bias:
+            spec.decoder.projection.bias = params["output_bias"]
+    if model.logit_softcap:
+        spec.decoder.final_logit_softcapping = np.float32(model.logit_softcap)
+    for i, layer in enumerate(spec.encoder.layer):
+        _self_attention(layer.self_attention, params, f"encoder.{i}.attention")
+        _norm(layer.self_attention.layer_norm, params, f"encoder.{i}.norms.0")
+        _feed_forward(layer.ffn, params, f"encoder.{i}", 1, model)
+    for i, layer in enumerate(spec.decoder.layer):
+        _self_attention(layer.self_attention, params, f"decoder.{i}.self_attention")
+        _norm(layer.self_attention.layer_norm, params, f"decoder.{i}.norms.0")
+        _cross_attention(layer.attention, params, f"decoder.{i}.cross_attention")
+        _norm(layer.attention.layer_norm, params, f"decoder.{i}.norms.1")
+        _feed_forward(layer.ffn, params, f"decoder.{i}", 2, model)
+    _vocabulary(spec, run)
+    return spec
+
+
+def _vocabulary(spec: Any, run: LoadedRun) -> None:
+    subwords = run.subwords
+    source, target = piece_list(subwords, "source"), piece_list(subwords, "target")
+    spec.register_source_vocabulary(source)
+    spec.register_target_vocabulary(target)
+    spec.config.unk_token = source[subwords.unk]
+    spec.config.bos_token = target[subwords.bos]
+    spec.config.eos_token = target[subwords.eos]
+    spec.config.decoder_start_token = target[subwords.bos]
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = run.config.model.norm_epsilon
+
+
+def _positions(run: LoadedRun, side: str) -> np.ndarray:
+    """[T, D] position encodings of a side."""
+    model = run.config.model
+    if model.positions == "learned":
+        return run.params[f"{side}_positions.table"]
+    encode = paper_positions if model.positions == "sinusoidal_paper" else sinusoidal_positions
+    return np.asarray(encode(np.arange(POSITIONS), model.width))
+
+
+def _rows(kernel: np.ndarray) -> np.ndarray:
+    """[in, out] as CTranslate2's [out, in]."""
+    return np.ascontiguousarray(kernel.T)
+
+
+def _linear(spec: Any, params: Mapping[str, np.ndarray], name: str) -> None:
+    spec.weight, spec.bias = _rows(params[f"{name}.kernel"]), params[f"{name}.bias"]
+
+
+def _norm(spec: Any, params: Mapping[str, np.ndarray], name: str) -> None:
+    spec.gamma, spec.beta = params[f"{name}.scale"], params[f"{name}.bias"]
+
+
+def _self_attention(spec: Any, params: Mapping[str, np.ndarray], name: str) -> None:
+    queries, values = np.split(params[f"{name}.project.bias"], 2)
+    spec.linear[0].weight = _rows(params[f"{name}.project.kernel"])
+    spec.linear[0].bias = np.concatenate([queries, np.zeros_like(queries), values])
+    _linear(spec.linear[1], params, f"{name}.output")
+
+
+def _cross_attention(spec: Any, params: Mapping[str, np.ndarray], name: str) -> None:
+    _linear(spec.linear[0], params, f"{name}.query")
+    values = params[f"{name}.project.bias"]
+    spec.linear[1].weight = _rows(params[f"{name}.project.kernel"])
+    spec.linear[1].bias = np.concatenate([np.zeros_like(values), values])
+    _linear(spec.linear[2], params, f"{name}.output")
+
+
+def _feed_forward(
+    spec: Any, params: Mapping[str, np.ndarray], layer: str, norm: int, model: ModelConfig
+) -> None:
+    _norm(spec.layer_norm, params, f"{layer}.norms.{norm}")
+    kernel = _rows(params[f"{layer}.feed_forward.expand.kernel"])
+    bias = params[f"{layer}.feed_forward.expand.bias"]
+    parts = [spec.linear_0]
+    if model.activation == "swiglu":
+        parts.append(spec.linear_0_noact)
+    for part, rows, offset in zip(
+        parts, np.split(kernel, len(parts)), np.split(bias, len(parts)), strict=True
+    ):
+        part.weight, part.bias = rows, offset
+    _linear(spec.linear_1, params, f"{layer}.feed_forward.contract")
