@@ -191,7 +191,8 @@ def _score(arguments: argparse.Namespace) -> None:
     from nmt_ls.decoding.files import score_files
 
     (run,) = _loaded(arguments, [arguments.runs])
-    score_files(run, arguments.source, arguments.target, arguments.output)
+    files = (arguments.source, arguments.target, arguments.output)
+    score_files(run, *files, alignment=arguments.alignment)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -98,6 +98,9 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     score.add_argument("--source", type=Path, required=True, help="source sentences")
     score.add_argument("--target", type=Path, required=True, help="their translations")
     score.add_argument("--output", type=Path, help="default: standard output")
+    score.add_argument(
+        "--alignment", action="store_true", help="also pieces, and the source of each by attention"
+    )
     _add_checkpoint(score)
 
     report = verb("report", "rebuild a sweep's report from stored results")

@@ -172,6 +172,11 @@ def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path):
     results = json.loads((run_dir / "results.json").read_text())["valid"]
     assert -sum(r["log_prob"] for r in records) == pytest.approx(results["nll_total"], rel=1e-6)
     assert sum(r["tokens"] for r in records) == results["tokens"]
+    assert main(["score", str(run_dir), *arguments, "--output", str(out), "--alignment"]) == 0
+    for aligned, record in zip(map(json.loads, out.read_text().splitlines()), records, strict=True):
+        assert aligned["log_prob"] == record["log_prob"]
+        assert len(aligned["alignment"]) == len(aligned["target_pieces"]) == record["tokens"]
+        assert set(aligned["alignment"]) <= set(range(len(aligned["source_pieces"])))
 
 
 def test_average_and_report(run_dir, sweep_dir, capsys):

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from nmt_ls.decoding.alignment import attention_weights, hard_alignment
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
@@ -156,8 +157,17 @@ def _record(translation: Translation) -> dict[str, Any]:
     }
 
 
-def score_files(run: LoadedRun, source: Path, target: Path, output: Path | None) -> None:
+def score_files(
+    run: LoadedRun, source: Path, target: Path, output: Path | None, *, alignment: bool = False
+) -> None:
     """JSONL of `{"log_prob", "tokens", "token_log_probs"}` per pair, end-of-sentence included.
+
+    Args:
+      run: the model.
+      source, target: aligned files.
+      output: None is standard output.
+      alignment: also `source_pieces`, `target_pieces`, and as `alignment` the place of the source
+        piece that each target piece attends to most (`alignment.attention_weights`).
 
     Raises:
       UserError: a missing or undecodable file, or unequal numbers of lines.
@@ -166,22 +176,26 @@ def score_files(run: LoadedRun, source: Path, target: Path, output: Path | None)
     with whole_lines(output) as file, tqdm(unit="pair", disable=None, file=sys.stderr) as bar:
         for block in _blocks(pairs):
             sources, targets = zip(*block, strict=True)
-            statistics = score_tokens(
-                run.config.model,
-                run.subwords,
-                run.params,
-                run.subwords.encode_source(sources),
-                run.subwords.encode_target(targets),
-                batch_sentences=run.config.decoding.batch_sentences,
-            )
-            for one in statistics:
+            source_ids = run.subwords.encode_source(sources)
+            target_ids = run.subwords.encode_target(targets)
+            given = (run.config.model, run.subwords, run.params, source_ids, target_ids)
+            rows = run.config.decoding.batch_sentences
+            statistics = score_tokens(*given, batch_sentences=rows)
+            weights = attention_weights(*given, batch_sentences=rows) if alignment else None
+            for i, one in enumerate(statistics):
                 log_probs = [-float(x) for x in one.nll]
-                record = {
+                record: dict[str, Any] = {
                     "log_prob": sum(log_probs),
                     "tokens": len(log_probs),
                     "token_log_probs": log_probs,
                 }
-                file.write(json.dumps(record) + "\n")
+                if weights is not None:
+                    record |= {
+                        "source_pieces": [run.subwords.piece("source", x) for x in source_ids[i]],
+                        "target_pieces": run.subwords.target_pieces(target_ids[i]),
+                        "alignment": hard_alignment(weights[i]),
+                    }
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             bar.update(len(block))
 

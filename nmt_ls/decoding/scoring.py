@@ -94,7 +94,7 @@ def total_nll(
     program = _adjusted_program(model, _sizes(subwords), subwords.bos, True)
     data = (params, np.asarray(prior, np.float32), _as_arrays(adjustments))
     total = np.zeros(len(np.atleast_1d(adjustments.delta)))
-    for rows, chosen, _ in _batched(subwords, source_ids, target_ids, batch_sentences):
+    for rows, chosen, _ in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
         total += program(data, rows)[: len(chosen)].sum(axis=0, dtype=np.float64)
     return total
 
@@ -134,7 +134,7 @@ def score_tokens(
         prior, adjustment = adjusted
         data = (params, np.asarray(prior, np.float32), _as_arrays(adjustment))
     results: list[TokenStatistics | None] = [None] * len(source_ids)
-    for rows, chosen, lengths in _batched(subwords, source_ids, target_ids, batch_sentences):
+    for rows, chosen, lengths in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
         found = program(data, rows)
         for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
             results[i] = TokenStatistics(*(x[row, :length] for x in found))
@@ -171,14 +171,14 @@ def hidden_states(
     """
     program = _hidden_program(model, _sizes(subwords), subwords.bos)
     results: list[np.ndarray] = [np.empty(0)] * len(source_ids)
-    for rows, chosen, lengths in _batched(subwords, source_ids, target_ids, batch_sentences):
+    for rows, chosen, lengths in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
         found = program(params, rows)
         for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
             results[i] = found[row, :length].copy()  # a view would keep the whole batch
     return results
 
 
-def _batched(
+def batched_pairs(
     subwords, source_ids, target_ids, batch_sentences
 ) -> Iterator[tuple[_Rows, list[int], list[int]]]:
     """(padded rows, which sentences they are, their target lengths) of each batch."""

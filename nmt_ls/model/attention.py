@@ -136,6 +136,18 @@ class CrossAttention(nnx.Module):
         y = attend(q, *memory, key_lengths=source_lengths, kernel=self.kernel, dropout=dropout)
         return self.output(y.reshape(x.shape))
 
+    def weights(
+        self,
+        x: Float[Array, "B T D"],
+        memory: tuple[Float[Array, "B S H C"], Float[Array, "B S H C"]],
+        source_lengths: Int[Array, "B"],
+    ) -> Float[Array, "B H T S"]:
+        """What each head's queries give to the positions of the source; 0 beyond its length."""
+        q = self.query(x)
+        mask = jnp.arange(memory[0].shape[1]) < source_lengths[:, None]
+        heads = q.reshape(*q.shape[:-1], self.heads, -1)
+        return explicit_attention(heads, *memory, mask[:, None, None, :])[1]
+
     def step(
         self, x: Float[Array, "B K D"], slots: SourceSlots, source_lengths: Int[Array, "B"]
     ) -> Float[Array, "B K D"]:

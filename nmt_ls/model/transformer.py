@@ -1,5 +1,6 @@
 """The Transformer encoder–decoder: encode, decode a whole target, decode one step with a cache."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -51,6 +52,10 @@ def _norm(c: ModelConfig, dtype) -> LayerNorm:
     return LayerNorm(c.width, dtype=dtype, epsilon=c.norm_epsilon)
 
 
+Watch = Callable[[Float[Array, "B H T S"]], None]
+"""Takes the weights that a layer's heads give to the source."""
+
+
 class EncoderLayer(nnx.Module):
     def __init__(self, c: ModelConfig, *, dtype, rngs: nnx.Rngs):
         self.attention = SelfAttention(c.width, c.heads, dtype=dtype, kernel=c.attention, rngs=rngs)
@@ -94,12 +99,21 @@ class DecoderLayer(nnx.Module):
             x = residual_block(x, block, norm, self.pre_norm, dropout)
         return x
 
-    def __call__(self, x: Float[Array, "B T D"], memory, source_lengths, dropout: Dropout):
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory,
+        source_lengths,
+        dropout: Dropout,
+        watch: Watch | None = None,
+    ):
         # Causal masking alone suffices: padding comes after every real target position.
         def attend_self(y):
             return self.self_attention(y, dropout, causal=True)
 
         def attend_source(y):
+            if watch is not None:
+                watch(self.cross_attention.weights(y, memory, source_lengths))
             return self.cross_attention(y, memory, source_lengths, dropout)
 
         return self._blocks(x, attend_self, attend_source, dropout)
@@ -219,14 +233,22 @@ class Transformer(nnx.Module):
         return Memory([layer.cross_attention.memory(x) for layer in self.decoder], lengths)
 
     def decode(
-        self, memory: Memory, inputs: Int[Array, "B T"], dropout: Dropout | None = None
+        self,
+        memory: Memory,
+        inputs: Int[Array, "B T"],
+        dropout: Dropout | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> Float[Array, "B T D"]:
-        """Hidden states before the output matrix, for inputs that begin with bos."""
+        """Hidden states before the output matrix, for inputs that begin with bos.
+
+        `watch` is given each layer's attention to the source, first layer first.
+        """
         dropout = dropout or Dropout()
         x = self.target_embedding(inputs) + self._positions(jnp.arange(inputs.shape[1]), "target")
         x = dropout.residual(x)
         for layer, kv in zip(self.decoder, memory.layers, strict=True):
-            x = layer(x, kv, memory.lengths, dropout)
+            x = layer(x, kv, memory.lengths, dropout, watch)
         return self.decoder_norm(x) if self.config.norm == "pre" else x
 
     def start_cache(self, hypotheses: int, length: int, shared: int = 1) -> Cache:
