@@ -162,7 +162,8 @@ def fitted_on_validation(run: LoadedRun) -> tuple[Fitted, np.ndarray] | None:
 def _adjusted(
     run: LoadedRun, data: EvaluationSet, fitted: Fitted, prior: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    kept = ("nll_per_token", "perplexity", "nll_per_character", "entropy", "ece", "gap", "accuracy")
+    likelihoods = ("nll_per_token", "perplexity", "nll_per_word", "nll_per_character", "entropy")
+    kept = (*likelihoods, "ece", "gap", "accuracy")
     found: dict[str, dict[str, Any]] = {}
     for name, adjustment in fitted._asdict().items():
         statistics = score_tokens(
