@@ -306,6 +306,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from nmt_ls.compilation import enable_compilation_cache
 
             enable_compilation_cache()
+        if arguments.verb in ("translate", "score", "evaluate") or (
+            arguments.verb == "bench" and arguments.what == "decode"
+        ):
+            from nmt_ls.parallel import cores_as_devices
+
+            cores_as_devices()
         arguments.run(arguments)
     except UserError as error:
         print(f"nmt-ls: {error}", file=sys.stderr)

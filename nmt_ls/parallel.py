@@ -4,6 +4,7 @@ A training step keeps its state replicated and splits the rows of a batch evenly
 devices it sums with `psum` over the axis `AXIS`, outside of whatever is differentiated.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,30 @@ def initialise_hosts(
     `host:port`, the number of processes and this one's index.
     """
     jax.distributed.initialize(coordinator, processes, process)
+
+
+MOST_CPU_DEVICES = 8
+"""Each has a copy of the parameters."""
+
+
+def cores_as_devices() -> None:
+    """Make each core of a CPU a device of its own, for work whose rows do not need one another.
+
+    A search's products are small: two threads gain little on each, two devices work through two
+    batches (docs/performance.md). Nothing changes on accelerators, where jax has begun already, or
+    where `XLA_FLAGS` says how many devices there are or `NPROC` how many threads.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = min(cores or 1, MOST_CPU_DEVICES)
+    told = "NPROC" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
+    if devices == 1 or told:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # it has begun
+        return
+    # XLA takes the number of its CPU threads from here.
+    os.environ["NPROC"] = str(max(1, (cores or 1) // devices))
 
 
 def is_main() -> bool:

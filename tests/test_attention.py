@@ -97,11 +97,13 @@ def test_self_attention_step_by_step(layers: tuple) -> None:
     layer = layers[0]
     x = np.random.default_rng(1).normal(size=(B, T, H * C)).astype(np.float32)
     whole = layer(x, Dropout(), causal=True)
-    cache = (jnp.full((B, T + 2, H, C), 9.0), jnp.full((B, T + 2, H, C), 9.0))
-    step = nnx.jit(lambda layer, x, cache, position: layer.step(x, cache, position))
+    # What was never written must not be read, whatever it is.
+    slots = [(jnp.full((B, H, C, T + 2), 9.0), jnp.full((B, H, T + 2, C), 9.0))]
+    step = nnx.jit(lambda layer, *rest: layer.step(*rest))
     for position in range(T):
-        out, cache = step(layer, x[:, position], cache, position)
-        assert_close(out, whole[:, position], 1e-6)
+        reads = jnp.broadcast_to((jnp.arange(T + 2) <= position)[:, None], (B, 1, T + 2, 1))
+        out, slots = step(layer, x[:, position : position + 1], slots, reads, position)
+        assert_close(out[:, 0], whole[:, position], 1e-6)
 
 
 def test_keys_have_no_bias(layers: tuple) -> None:

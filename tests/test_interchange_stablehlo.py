@@ -94,8 +94,8 @@ def test_programs_run_without_this_package(run: LoadedRun, tmp_path: Path) -> No
         inputs = generator.integers(4, 150, size=(batch, hypotheses, 5), dtype=np.int32)
         inputs[:, :, 0] = 2
         layers = encode.call(params, source, lengths)
-        empty = jnp.zeros((batch * hypotheses, 6, 2, 8))
-        cache = [(empty, empty)] * 2
+        rows = batch * hypotheses
+        cache = [(jnp.zeros((rows, 2, 8, 6)), jnp.zeros((rows, 2, 6, 8)))] * 2
         steps = []
         for position in range(5):
             logits, cache = step.call(

@@ -77,7 +77,10 @@ def test_every_sentence_is_parsed_and_its_translations_are_a_distribution(
     parsed = [d for words in read(source) for d in grammar.parse(words) if write(d.words) == source]
     assert parsed == [derivation]  # exactly one reading: the English settles the meaning
     listed = Phrasebook(name).translations(source)
-    assert 1 <= len(listed) <= derivation.load <= LIMIT
+    assert derivation.load <= LIMIT
+    # The places of "gerade" are no part of the load.
+    places = 2 if any(" gerade " in text for text, _ in listed) else 1
+    assert 1 <= len(listed) <= places * derivation.load
     assert math.fsum(p for _, p in listed) == pytest.approx(1.0, abs=1e-12)
     assert list(listed) == sorted(listed, key=lambda item: (-item[1], item[0]))
     draw = Draw(rng)

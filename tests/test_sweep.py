@@ -57,9 +57,17 @@ class Workshop:
         self.moments = -1
         self.text = "text"
         monkeypatch.setattr(
-            runs_module, "_inputs_of", lambda _: [SimpleNamespace(fingerprint=self.text)]
+            runs_module,
+            "_inputs_of",
+            lambda _: (SimpleNamespace(fingerprint=self.text), None, None),
         )
-        monkeypatch.setattr(runs_module, "train_run", self.train)
+        monkeypatch.setattr(runs_module, "make_validator", lambda *_: None)
+        monkeypatch.setattr(runs_module, "groups_of", lambda members: [[m] for m in members])
+        monkeypatch.setattr(
+            runs_module,
+            "fit_population",
+            lambda group: [self.train(m.config, m.run_dir) for m in group],
+        )
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", lambda sweep_dir: "the report")
 
@@ -339,7 +347,10 @@ SETTINGS = {
     },
     "decoding": {"beam": 1, "batch_sentences": 8},
     "evaluation": {"fit": False, "empty": False},
-    "sweep": {"smoothing": [0, 1.5], "seeds": 1, "grid": {"model.dropout": [0.2]}},
+    # One after the other: what is killed in the second must leave the first alone.
+    "sweep": {
+        "smoothing": [0, 1.5], "seeds": 1, "grid": {"model.dropout": [0.2]}, "together": 1,
+    },
 }  # fmt: skip
 
 NAMES = [f"model.dropout=0.2__smoothing_{beta}_seed_1" for beta in (0.0, 1.5)]

@@ -212,7 +212,7 @@ def test_variety_of_translations(subwords, params):
         translator = Translator([MODEL], [params], subwords, dataclasses.replace(wide, **settings))
         return translator.translate(SENTENCES, n_best=4)
 
-    plain, once, varied = outputs(), outputs(no_repeat_ngram=1), outputs(groups=4, diversity=5.0)
+    plain, once, varied = outputs(), outputs(no_repeat_ngram=1), outputs(groups=4, diversity=100.0)
     assert any(len(set(t.tokens)) < len(t.tokens) for t in plain)
     assert all(len(set(t.tokens)) == len(t.tokens) for t in once)
     first = [len({n.tokens[0] for n in t.n_best}) for t in varied if t.n_best]

@@ -80,6 +80,7 @@ def bench_decode(
     names = installed() if peers and not lines else []
     result = about(settings, ("jax", "jaxlib", "flax", *packages_of(names)))
     result["machine"]["device"] = jax.devices()[0].device_kind
+    result["machine"]["devices"] = jax.local_device_count()
     if lines:
         return {**result, "lines": measure_lines(lines, beam=beam, batch_sentences=batch_sentences)}
     problem = make_problem(
@@ -174,7 +175,7 @@ def describe(result: dict[str, Any]) -> str:
         f"{s['sentences']:,} sentences of about {s['tokens']} tokens into {s['tokens']} tokens "
         f"each, beam {s['beam']}, {s['batch_sentences']} at a time, float32, random parameters;\n"
         f"median of {s['repeats']} rounds in turn, on {result['machine']['device']}, "
-        f"{os.cpu_count()} cores\n\n{rates}\n\n"
+        f"{os.cpu_count()} cores as {result['machine']['devices']} devices\n\n{rates}\n\n"
         f"One batch takes {result['batch_seconds'] * 1e3:.0f} ms. Its parts, each compiled and "
-        f"timed alone:\n\n{where}\n\n{describe_machine(result)}"
+        f"timed alone on one device's share:\n\n{where}\n\n{describe_machine(result)}"
     )

@@ -69,7 +69,8 @@ def _run(program: Any, arguments: Sequence[Any], repeated: int) -> float:
 
 
 def _model_parts(problem: Problem) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    c, beam, rows = problem.model, problem.beam, problem.batch_sentences
+    c, beam = problem.model, problem.beam
+    rows = -(-problem.batch_sentences // jax.local_device_count())  # one device's share
     size = problem.subwords.target_size
     graph = graph_of(c, size, size)
     params = jax.device_put(problem.params)

@@ -153,8 +153,9 @@ def beam_search(
         found = jax.lax.dynamic_index_in_dim(group.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
         return jnp.where(i == 0, bos, found)
 
-    def grown(group: _Group, i: Array, log_p, only, costs) -> tuple[_Group, Int[Array, "B k"]]:
-        """The group with a token more, and the hypotheses that its own descend from."""
+    def grown(group: _Group, i: Array, log_p, only, costs) -> tuple[_Group, Array, Array | None]:
+        """The group with a token more, the hypotheses `[B, k]` that its own descend from, and how
+        often each token `[B, V]` was taken, by those that end here too."""
         chosen = log_p if costs is None else log_p - costs[:, None]
         best, parent, token = best_candidates(
             group.log_probs, chosen, 2 * few, never=(pad, bos), eos=eos, only=only,
@@ -186,7 +187,12 @@ def beam_search(
         done = jnp.max(live, axis=1) / penalty(limits) <= worst
         if few == 1 or stopping == "first_k":
             done = done | jnp.isfinite(worst)
-        return _Group(tokens, paths, live, finished, group.done | done), parent
+        count = None
+        if variety.groups > 1:
+            taken = jax.lax.dynamic_index_in_dim(tokens, i, axis=2, keepdims=False)
+            ended = jnp.sum(finishes, axis=1).astype(jnp.float32)
+            count = times_taken(taken, log_p.shape[-1]).at[:, eos].add(ended)
+        return _Group(tokens, paths, live, finished, group.done | done), parent, count
 
     def advance(s: _State) -> _State:
         i = s.position
@@ -206,15 +212,13 @@ def beam_search(
             again = repeats(tokens, i, variety.no_repeat, log_p.shape[-1])
             log_p = jnp.where(again & free[..., None], -jnp.inf, log_p)
         groups: list[_Group] = []
-        parents = []
+        parents: list[Array] = []
+        counts: list[Any] = []
         for g, group in enumerate(s.groups):
             part = jax.tree.map(lambda x, g=g: x[:, g * few : (g + 1) * few], log_p)
-            costs = None
-            if g:
-                taken = [jax.lax.dynamic_index_in_dim(one.tokens, i, 2, False) for one in groups]
-                count = times_taken(jnp.concatenate(taken, axis=1), log_p.shape[-1])
-                costs = jnp.where(free, diversity * count, 0)
-            new, parent = grown(group, i, part, only, costs)
+            costs = jnp.where(free, diversity * sum(counts), 0) if g else None
+            new, parent, count = grown(group, i, part, only, costs)
+            counts.append(count)
             groups.append(new)
             parents.append(g * few + parent)
         if beam > 1:

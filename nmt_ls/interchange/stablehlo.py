@@ -15,6 +15,7 @@ from nmt_ls.interchange.folders import whole_folder
 from nmt_ls.interchange.plain import metadata_of
 from nmt_ls.interchange.tensors import WEIGHTS, write_tensors
 from nmt_ls.model import Memory, Params, graph_of, model_of
+from nmt_ls.model.cache import Cache
 from nmt_ls.training.runs import LoadedRun
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -29,7 +30,7 @@ t target tokens.
 | program | arguments | results |
 |---|---|---|
 | `{encode}` | parameters; source ids [b, s]; their lengths [b] | keys and values [b, s, {heads}, {size}] of each decoder layer |
-| `{step}` | parameters; those keys and values; source lengths [b]; tokens [b, k]; position []; cache: keys and values [b·k, t, {heads}, {size}] of each decoder layer | logits [b, k, {vocab}] of the next token; the new cache |
+| `{step}` | parameters; those keys and values; source lengths [b]; tokens [b, k]; position []; cache: keys [b·k, {heads}, {size}, t] and values [b·k, {heads}, t, {size}] of each decoder layer | logits [b, k, {vocab}] of the next token; the new cache |
 
 The parameters are `model.safetensors` as a dictionary. A source sentence ends with id {eos};
 decoding starts with id {bos} at position 0; padding is id {pad}. Greedy search:
@@ -47,8 +48,9 @@ encode, step = (
 
 def translate(source, lengths, longest):
     memory = encode(params, source, lengths)
-    empty = jnp.zeros((len(source), longest, {heads}, {size}), "{dtype}")
-    cache, tokens, found = [(empty, empty)] * {layers}, jnp.full((len(source), 1), {bos}, "int32"), []
+    keys = jnp.zeros((len(source), {heads}, {size}, longest), "{dtype}")
+    values = jnp.zeros((len(source), {heads}, longest, {size}), "{dtype}")
+    cache, tokens, found = [(keys, values)] * {layers}, jnp.full((len(source), 1), {bos}, "int32"), []
     for position in range(longest):
         logits, cache = step(params, memory, lengths, tokens, jnp.int32(position), cache)
         tokens = logits.argmax(-1).astype("int32")
@@ -99,16 +101,24 @@ def programs(run: LoadedRun) -> dict[str, Any]:
 
     def step(params: Params, layers, lengths, tokens, position, cache):
         memory = Memory(layers, jnp.maximum(lengths, 1))
-        return model_of(graph, params).decode_step(memory, tokens, position, cache)
+        keys = cache[0][0]
+        # Each hypothesis has slots of its own, in one block of any length.
+        alone = jnp.zeros((keys.shape[0], 1, keys.shape[-1]), jnp.int32)
+        past = Cache([[pair] for pair in cache], alone)
+        logits, new = model_of(graph, params).decode_step(memory, tokens, position, past)
+        return logits, [layer[0] for layer in new.layers]
 
     b, s, k, t = jax.export.symbolic_shape("b, s, k, t")
 
     def ints(*shape):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
 
-    def pairs(rows, length):
-        one = jax.ShapeDtypeStruct((rows, length, heads, size), jnp.dtype(model.compute))
-        return [(one, one) for _ in range(model.decoder_layers)]
+    def pairs(*shapes):
+        pair = tuple(jax.ShapeDtypeStruct(shape, jnp.dtype(model.compute)) for shape in shapes)
+        return [pair for _ in range(model.decoder_layers)]
+
+    memory = pairs(*[(b, s, heads, size)] * 2)
+    cache = pairs((b * k, heads, size, t), (b * k, heads, t, size))
 
     params = {n: jax.ShapeDtypeStruct(v.shape, v.dtype) for n, v in run.params.items()}
 
@@ -117,5 +127,5 @@ def programs(run: LoadedRun) -> dict[str, Any]:
 
     return {
         ENCODE: exported(encode, ints(b, s), ints(b)),
-        STEP: exported(step, pairs(b, s), ints(b), ints(b, k), ints(), pairs(b * k, t)),
+        STEP: exported(step, memory, ints(b), ints(b, k), ints(), cache),
     }

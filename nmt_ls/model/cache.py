@@ -57,7 +57,12 @@ def empty_cache(
 
 
 def _blocks(length: int) -> list[int]:
-    """Sizes of the blocks that hold so many positions: each doubles the whole, none is small."""
+    """Sizes of the blocks that hold so many positions: each doubles the whole, none is small.
+
+    A length that is a symbol (`jax.export`) is one block.
+    """
+    if not isinstance(length, int):
+        return [length]
     sizes = [min(length, _FIRST_BLOCK)]
     while left := length - sum(sizes):
         if left < _FIRST_BLOCK:
@@ -116,7 +121,7 @@ def attend_past(
     def over(blocks: int):
         def attend(q, slots, reads):
             q = jnp.swapaxes(q, 1, 2)  # [R, H, G, C]
-            mask = reads[:, :, : ends[blocks - 1]].reshape(len(q), 1, shared, -1)
+            mask = reads[:, :, : ends[blocks - 1]].reshape(q.shape[0], 1, shared, -1)
             logits = [
                 jnp.einsum("rhgc,rhcs->rhgs", q, keys, preferred_element_type=jnp.float32)
                 for keys, _ in slots[:blocks]

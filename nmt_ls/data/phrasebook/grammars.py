@@ -11,7 +11,9 @@ from nmt_ls.data.phrasebook.patterns import PATTERNS
 from nmt_ls.data.phrasebook.sentence_rules import EnglishRules, Scope
 
 LIMIT = 288
-"""Most translations a sentence may have."""
+"""Largest load of a sentence: the product of its rules' German choices. Where "gerade" has two or
+three places, before and after objects, it counts as one choice: so there may be up to twice as many
+translations as the load says."""
 
 _FULL_SENTENCES = {
     "statements": 40.0,
