@@ -20,3 +20,12 @@ os.environ["XLA_FLAGS"] = _flags.strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
 _cache = tempfile.TemporaryDirectory(prefix="nmt-ls-tests-")
 os.environ["NMT_LS_CACHE"] = _cache.name
+
+# Files that take long though their tests are few; a worker that begins one of them last would work
+# on alone (pytest-xdist's own order, by the number of tests, is off in scripts/test).
+_FIRST = ("system", "sweep", "trainer", "cli", "population", "population_step", "objective")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}.py": place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))

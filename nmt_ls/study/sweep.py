@@ -195,7 +195,9 @@ def report(sweep_dir: Path) -> str:
     write_report(sweep_dir, comparison, runs, title=title, protocol=protocol)
     blocks = []
     for test in comparison["tests"]:
-        blocks.append(f"{test}\n{table(comparison, test)}\n{sentence(comparison, test)}")
+        blocks.append(f"{test}\n{table(comparison, test)}")
+        if len(comparison["tests"]) > 1:  # of a single one the headline says the same
+            blocks[-1] += f"\n{sentence(comparison, test)}"
     return "\n\n".join([*blocks, *headlines(comparison)])
 
 
