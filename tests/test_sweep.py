@@ -22,7 +22,7 @@ from tiny import sentence_pairs
 
 from nmt_ls.cli import main
 from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, TrainingConfig
-from nmt_ls.config_files import save_config
+from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.errors import UserError
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
@@ -97,7 +97,7 @@ class Workshop:
 
     def evaluate(self, run_dir: Path) -> None:
         self.moment()
-        config = runs_module.load_resolved(run_dir / "config.yaml")
+        config = load_resolved(run_dir / "config.yaml")
         last = max(int(p.name) for p in run_dir.glob("checkpoints/*") if p.name.isdigit())
         found = {
             "decode": json.loads(json.dumps(dataclasses.asdict(config.decoding))),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.decoding.scoring import batched_pairs
+from nmt_ls.decoding.scoring import each_pair
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.objective import shift_right
@@ -53,12 +53,8 @@ def attention_weights(
       included in both.
     """
     program = _program(model, (subwords.source_size, subwords.target_size), subwords.bos)
-    results: list[np.ndarray] = [np.empty((0, 0))] * len(source_ids)
-    for rows, chosen, lengths in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
-        found = program(params, rows)
-        for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
-            results[i] = found[row, :length, : len(source_ids[i])].copy()
-    return results
+    found = each_pair(program, params, subwords, source_ids, target_ids, batch_sentences)
+    return [x[:, : len(ids)] for x, ids in zip(found, source_ids, strict=True)]
 
 
 def hard_alignment(weights: Float[np.ndarray, "T S"]) -> list[int]:

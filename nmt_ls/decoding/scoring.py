@@ -1,6 +1,6 @@
 """What a model says of given translations (teacher forcing): the numbers of training, ε-free."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -133,12 +133,7 @@ def score_tokens(
         program = _adjusted_program(model, _sizes(subwords), subwords.bos, False)
         prior, adjustment = adjusted
         data = (params, np.asarray(prior, np.float32), _as_arrays(adjustment))
-    results: list[TokenStatistics | None] = [None] * len(source_ids)
-    for rows, chosen, lengths in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
-        found = program(data, rows)
-        for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
-            results[i] = TokenStatistics(*(x[row, :length] for x in found))
-    return results  # type: ignore[return-value]
+    return each_pair(program, data, subwords, source_ids, target_ids, batch_sentences)
 
 
 @lru_cache(maxsize=16)
@@ -170,11 +165,24 @@ def hidden_states(
       from which token t is predicted, given the true tokens before it.
     """
     program = _hidden_program(model, _sizes(subwords), subwords.bos)
-    results: list[np.ndarray] = [np.empty(0)] * len(source_ids)
+    return each_pair(program, params, subwords, source_ids, target_ids, batch_sentences)
+
+
+def each_pair(
+    program: Callable[[Any, Any], Any],
+    data: Any,
+    subwords: Subwords,
+    source_ids: Sequence[Sequence[int] | np.ndarray],
+    target_ids: Sequence[Sequence[int] | np.ndarray],
+    batch_sentences: int,
+) -> list[Any]:
+    """`program(data, rows)` of each pair, in their order: arrays `[target tokens, …]`."""
+    results: list[Any] = [None] * len(source_ids)
     for rows, chosen, lengths in batched_pairs(subwords, source_ids, target_ids, batch_sentences):
-        found = program(params, rows)
+        found = program(data, rows)
         for row, (i, length) in enumerate(zip(chosen, lengths, strict=True)):
-            results[i] = found[row, :length].copy()  # a view would keep the whole batch
+            # Copies: a view would keep the whole batch.
+            results[i] = jax.tree.map(lambda x, r=row, n=length: x[r, :n].copy(), found)
     return results
 
 

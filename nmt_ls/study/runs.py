@@ -11,7 +11,7 @@ from typing import Any
 
 from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
-from nmt_ls.config_files import differences, load_resolved
+from nmt_ls.config_files import differences
 from nmt_ls.data.prepare import PreparedData, prepare
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import (
@@ -30,9 +30,9 @@ from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
     LoadedRun,
     average_run,
+    check_settings,
     load_params,
     load_run,
-    may_differ,
     regular_steps,
 )
 from nmt_ls.training.trainer import fit
@@ -210,15 +210,7 @@ def refuse_other_run(run_dir: Path, config: Config) -> None:
         if run_dir.exists() and not _is_unbegun(run_dir):
             raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another")
         return
-    stored = load_resolved(run_dir / "config.yaml")
-    refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
-    if refused:
-        told = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
-        more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
-        raise UserError(
-            f"{run_dir} belongs to another configuration: {told}{more}\n"
-            "choose another --run-dir, or go back to the settings it was begun with"
-        )
+    check_settings(run_dir, config)
 
 
 _FIRST_FILES = (

@@ -65,6 +65,23 @@ def may_differ(key: str, config: Config) -> bool:
     )
 
 
+def check_settings(run_dir: Path, config: Config) -> None:
+    """Check that a run that was begun may be continued with this configuration.
+
+    Raises:
+      UserError: it belongs to another one; the settings that differ are named.
+    """
+    stored = load_resolved(run_dir / "config.yaml")
+    refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
+    if refused:
+        shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
+        more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
+        raise UserError(
+            f"{run_dir} belongs to another configuration: {shown}{more}\n"
+            "choose another --run-dir, or go back to the settings it was begun with"
+        )
+
+
 def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     """Check that a run directory may be continued with this configuration, or made.
 
@@ -72,15 +89,7 @@ def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
       UserError: it belongs to another configuration or other data; the differing keys are named.
     """
     if (run_dir / "config.yaml").exists():
-        stored = load_resolved(run_dir / "config.yaml")
-        refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
-        if refused:
-            shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
-            more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
-            raise UserError(
-                f"{run_dir} belongs to another configuration: {shown}{more}\n"
-                "choose another --run-dir, or go back to the settings it was begun with"
-            )
+        check_settings(run_dir, config)
         fingerprint = json.loads((run_dir / "data.json").read_text())["fingerprint"]
         if fingerprint != data.fingerprint:
             raise UserError(
