@@ -138,6 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         test_sets,
     )
     from nmt_ls.evaluation.results import finite, results_table, store_results
+    from nmt_ls.evaluation.training_text import training_text
 
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together")
@@ -150,9 +151,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     frequencies = None
     if arguments.frequencies:
         frequencies = word_counts(read_lines(arguments.frequencies))
-    fitted = fitted_on_validation(run)
+    measured = {"fitted": fitted_on_validation(run), "training": training_text(run)}
     for data in sets:
-        evaluation = evaluate(run, data, fitted=fitted, frequencies=frequencies, progress=True)
+        evaluation = evaluate(run, data, frequencies=frequencies, progress=True, **measured)
         store_results(arguments.runs, data, evaluation, run.subwords)
         found[data.name] = evaluation.results
     print(results_table(found))

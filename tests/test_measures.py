@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from nmt_ls.evaluation.breakdown import by_word_frequency
 from nmt_ls.evaluation.calibration import calibration
 from nmt_ls.evaluation.translation import translation_metrics
 from nmt_ls.study.measures import MEASURES, counts_of, measured, pool, reference_length
@@ -13,6 +14,7 @@ HYPOTHESES = [
     ["Ein Mann geht im Park.", "Zwei Hunde spielen im Schnee mit einem Ball."],
     ["", "Eine Frau liest ein Buch im Garten.", "Kinder laufen."],
 ]
+FREQUENCIES = {"Ein": 50, "im": 30, ".": 99, "Hunde": 3, "liest": 9, "Garten": 10}
 REFERENCES = [
     [["Ein Mann läuft im Park."], ["Zwei Hunde spielen im Schnee.", "Hunde im Schnee."]],
     [["Nein."], ["Eine Frau liest im Garten ein Buch."], ["Die Kinder laufen weg."]],
@@ -45,6 +47,8 @@ def measured_on(index: int, tokens: slice) -> dict:
         },
         "inference_calibration": calibration(*inference, bins=20),
         "risk_coverage": {"aurc": 0.1 * (index + 3)},
+        "training": {"nll_per_token": 0.25},
+        "by_word_frequency": by_word_frequency(hypotheses, references, FREQUENCIES),
     }
 
 
@@ -58,15 +62,27 @@ def parts() -> tuple:
 def test_pooled_is_what_both_sets_measured_together_are(parts):
     pooled, expected = pool(*parts), measured_on(-1, slice(0, 50))
     for measure in MEASURES:
-        if measure != "aurc":
+        if measure not in ("aurc", "scatter"):
             value = measured(pooled, measure)
             assert value == pytest.approx(measured(expected, measure), rel=1e-12), measure
     assert (pooled["sentences"], pooled["tokens"]) == (5, 50)
     counts = [row["count"] for row in pooled["reliability"]]
     assert counts == [row["count"] for row in expected["reliability"]]
+    assert measured(pooled, "scatter") is None
     # A mean of means is another number.
     means = [results["perplexity"] for results in parts[0]]
     assert measured(pooled, "perplexity") != pytest.approx(sum(means) / 2, rel=1e-3)
+
+
+def test_words_that_training_saw_seldom_and_the_gap_by_hand(parts):
+    results = parts[0][0]
+    # Rare in the first set's references: Mann läuft Park, Zwei Hunde spielen Schnee; of
+    # them the outputs lack läuft. Frequent: Ein im . and im .
+    assert measured(results, "recall_rare") == pytest.approx(6 / 7)
+    assert measured(results, "recall_frequent") == pytest.approx(5 / 5)
+    assert measured(results, "nll_gap") == pytest.approx(results["nll_per_token"] - 0.25)
+    assert measured({"projection": {"hidden": {"ratio": 0.5}}}, "scatter") == 0.5
+    assert measured({}, "nll_gap") is measured({}, "recall_rare") is None
 
 
 def test_ranks_of_sentences_cannot_be_pooled(parts):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -58,6 +58,12 @@ class EvaluationSet:
     fingerprint: str
     """Digest of text and subwords."""
 
+    def of(self, lines: Sequence[int]) -> "EvaluationSet":
+        """The same set with these of its lines alone, in their order."""
+        columns = ("sources", "references", "source_ids", "target_ids")
+        chosen = {name: [getattr(self, name)[i] for i in lines] for name in columns}
+        return dataclasses.replace(self, **chosen)
+
 
 @dataclasses.dataclass
 class PreparedData:
@@ -99,6 +105,14 @@ def load_evaluation_set(
     if corpus == data.validation and (name == "validation" or not key):
         key = "data.validation"
     pairs = corpora.load_pairs(corpus, data, seed=seed, key=key)
+    content = corpora.content_fingerprint(corpus, data, seed, key=key)
+    return encoded_set(name, pairs, data, subwords, content)
+
+
+def encoded_set(
+    name: str, pairs: datasets.Dataset, data: DataConfig, subwords: Subwords, content: str
+) -> EvaluationSet:
+    """Sentence pairs, as `corpora.load_pairs` returns them, encoded; `content` is their digest."""
     sources = list(pairs["source"])
     references = [list(row) for row in pairs["references"]]
     source_ids = subwords.encode_source(sources, threads=data.num_proc)
@@ -112,9 +126,7 @@ def load_evaluation_set(
         source_ids=[np.array(ids, np.int32) for ids in source_ids],
         target_ids=[np.array(ids, np.int32) for ids in target_ids],
         unk_share=unknown / max(tokens, 1),
-        fingerprint=hash_of(
-            [corpora.content_fingerprint(corpus, data, seed, key=key), subwords.fingerprint]
-        ),
+        fingerprint=hash_of([content, subwords.fingerprint]),
     )
 
 

@@ -26,6 +26,7 @@ from nmt_ls.evaluation.likelihood import likelihood
 from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
+from nmt_ls.evaluation.training_text import TrainingText
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,
@@ -53,6 +54,7 @@ def evaluate(
     *,
     fitted: tuple[Fitted, np.ndarray] | None = None,
     frequencies: Mapping[str, int] | None = None,
+    training: TrainingText | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Everything that the run's configuration asks to measure on a test set.
@@ -62,6 +64,8 @@ def evaluate(
       data: the test set.
       fitted: from `fitted_on_validation`; adds likelihood and calibration under each adjustment.
       frequencies: how often each target word occurs in the training text (`word_counts`); adds
+        quality by word frequency.
+      training: from `training_text`; adds `training`, the likelihood of training pairs, and
         quality by word frequency.
       progress: show a bar on a terminal.
     """
@@ -94,6 +98,9 @@ def evaluate(
         "fingerprint": data.fingerprint,
     }
     results["by_source_length"] = by_length(found, data.references, data.sources)
+    if training is not None:
+        results["training"] = training.sample
+        frequencies = training.frequencies if frequencies is None else frequencies
     if frequencies is not None:
         results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
     if asked.comet:

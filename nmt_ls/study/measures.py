@@ -34,10 +34,18 @@ MEASURES = (
     "aurc",
     "length_ratio",
     "empty_outputs",
+    "nll_training",
+    "nll_gap",
+    "recall_rare",
+    "recall_frequent",
+    "scatter",
 )
 
 METRICS: tuple[MetricName, ...] = ("bleu", "chrf")
 """What is resampled over sentences."""
+
+_RECALL = {"recall_rare": (0, 9), "recall_frequent": (10, math.inf)}
+"""Bounds of a word's frequency in the training text."""
 
 _ADJUSTED = {"nll_temperature": "temperature", "nll_unmixed": "unmixed", "nll_both": "both"}
 
@@ -60,7 +68,11 @@ def measured(results: Mapping[str, Any], measure: str) -> float | None:
 
     `nll_temperature`, `nll_unmixed` and `nll_both` are nll per token (nats) of the distribution
     with the temperature, the un-mixing or both fitted on validation text; `inference_ece` is of
-    the words that search chose; `aurc` the area under risk and coverage of sentences.
+    the words that search chose; `aurc` the area under risk and coverage of sentences;
+    `nll_training` nll per token of training pairs and `nll_gap` that of the test set minus it;
+    `recall_rare` the share of reference words found again among those that training saw at most 9
+    times, `recall_frequent` among the others; `scatter` the variance of hidden states within words
+    over that between them (`projection.scatter`).
     """
     if measure == "gap" and "gap" not in results:
         confidence, accuracy = results.get("mean_confidence"), results.get("accuracy")
@@ -71,7 +83,22 @@ def measured(results: Mapping[str, Any], measure: str) -> float | None:
         return _within(results, "inference_calibration").get("ece")
     if measure == "aurc":
         return _within(results, "risk_coverage").get("aurc")
+    if measure == "nll_training":
+        return _within(results, "training").get("nll_per_token")
+    if measure == "nll_gap":
+        known, new = measured(results, "nll_training"), results.get("nll_per_token")
+        return None if known is None or new is None else new - known
+    if measure in _RECALL and measure not in results:
+        return _recall(results.get("by_word_frequency") or [], *_RECALL[measure])
+    if measure == "scatter":
+        return _within(results, "projection", "hidden").get("ratio")
     return results.get(measure)
+
+
+def _recall(rows: Sequence[Mapping[str, Any]], least: int, most: float) -> float | None:
+    """Σ right / Σ words over the buckets of frequency between two bounds."""
+    chosen = [r for r in rows if r["words"] and r["low"] >= least and r["low"] <= most]
+    return _ratio([r["recall"] * r["words"] for r in chosen], [r["words"] for r in chosen])
 
 
 def pool(
@@ -122,6 +149,12 @@ def pool(
         kind: {"nll_per_token": _mean(results, measure, tokens)}
         for measure, kind in _ADJUSTED.items()
     }
+    known = [r.get("training") for r in results]
+    pooled["training"] = known[0] if known.count(known[0]) == len(known) else None
+    rows = [r.get("by_word_frequency") for r in results]
+    for measure, bounds in _RECALL.items():
+        every = [row for of_set in rows for row in of_set or []]
+        pooled[measure] = _recall(every, *bounds) if all(rows) else None
     pooled["empty_outputs"] = _mean(results, "empty_outputs", sentences)
     pooled["ter"] = _mean(results, "ter", ter_lengths)
     stored = [c for c in counts if c]

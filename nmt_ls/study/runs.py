@@ -21,6 +21,7 @@ from nmt_ls.evaluation.evaluate import (
     test_sets,
 )
 from nmt_ls.evaluation.results import store_results
+from nmt_ls.evaluation.training_text import training_text
 from nmt_ls.parallel import is_main
 from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.checkpoints import Checkpoints, load_average
@@ -193,9 +194,9 @@ def _start_of(config: Config) -> LoadedRun | None:
 def evaluate_run(run_dir: Path) -> None:
     """Evaluate a finished run on all test sets of its configuration and store the results."""
     run = load_run(run_dir)
-    fitted = fitted_on_validation(run)
+    fitted, training = fitted_on_validation(run), training_text(run)
     for data in test_sets(run):
-        evaluation = evaluate(run, data, fitted=fitted)
+        evaluation = evaluate(run, data, fitted=fitted, training=training)
         if is_main():
             store_results(run_dir, data, evaluation, run.subwords)
 
