@@ -37,7 +37,9 @@ def test_nothing_unless_asked_for(run):
 
 def test_its_likelihood_is_that_of_the_same_lines_as_a_test_set(run):
     text = training_text(asking_for(run, 3))
-    lines = {side: (run.run_dir / f"train.{side}").read_text().splitlines() for side in ("en", "de")}
+    lines = {
+        side: (run.run_dir / f"train.{side}").read_text().splitlines() for side in ("en", "de")
+    }
     kept = [i for i in (0, 9, 19) if max(len(lines[s][i].split()) for s in lines) < 9]
     assert 1 <= len(kept) == text.sample["sentences"]
     for side in lines:
