@@ -62,7 +62,7 @@ def examples(sweep_dir: Path, block: Block) -> list[dict[str, Any]]:
                 stored[run["run"]] = _details(path)
             details = stored[run["run"]]
             tokens = _tokens(details[i], text, path) if i < len(details) else None
-            outputs.append(Output(f"ε = {float(epsilon):g}", text, number(chrf, 1), tokens))
+            outputs.append(Output(block.strength.value(epsilon), text, number(chrf, 1), tokens))
         run = next(iter(of_seed.values()))
         source = run.get("sources", {}).get(block.test)
         found.append(

@@ -20,6 +20,7 @@ from nmt_ls.study.grid import words_of
 from nmt_ls.study.latex import latex_table
 from nmt_ls.study.protocol import protocol_rows
 from nmt_ls.study.sections import SECTIONS
+from nmt_ls.study.strength import losses_of, symbol_of
 from nmt_ls.study.wording import number, results_csv, sentence, table, table_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -93,6 +94,7 @@ def write_report(
     blocks = blocks_of(comparison, runs)
     together = {block.label for block in pooled_blocks(comparison)}
     drawn = {block.label for block in figures.blocks_to_draw(comparison, runs) if block.runs}
+    losses = list(losses_of(comparison).values())
     content = {
         "title": title or sweep_dir.resolve().name,
         "overview": _overview(comparison, runs, protocol),
@@ -115,6 +117,8 @@ def write_report(
         ],
         "not_drawn": len(blocks) - len(drawn),
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
+        "losses": losses,
+        "symbol": symbol_of(losses),
         "varied": _are_varied(runs),
         "runs": _runs_table(runs),
         "protocol": protocol_rows(comparison, runs, protocol),
@@ -196,9 +200,10 @@ def _overview(comparison: dict, runs: Sequence[Run], protocol: dict) -> str:
         block.get("test", label): block.get("sentences")
         for label, block in comparison["tests"].items()
     }
+    symbol = symbol_of(losses_of(comparison).values())
     parts = [
         str(protocol["languages"]) if "languages" in protocol else "",
-        "ε = " + ", ".join(f"{epsilon:g}" for epsilon in comparison["smoothing"]),
+        f"{symbol} = " + ", ".join(f"{value:g}" for value in comparison["smoothing"]),
         _count(seeds, "seed"),
         _count(tests, "test set"),
     ]
