@@ -9,7 +9,8 @@ from browser import CHROMIUM, layout, opened
 from made_up import everything_sweep, write_sweep
 
 from nmt_ls.study.comparison import compare
-from nmt_ls.study.report import load_runs, write_report
+from nmt_ls.study.report import write_report
+from nmt_ls.study.stored import load_runs
 
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium to open the report in: apt-get install chromium"

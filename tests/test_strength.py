@@ -1,6 +1,5 @@
 """A sweep over β says β wherever one over ε says ε."""
 
-import re
 from typing import get_args, get_type_hints
 
 import pytest
@@ -10,7 +9,9 @@ from test_comparison import made_up_sweep, only_numbers
 from nmt_ls.config import LossConfig
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import compare, headline, sentence, table
-from nmt_ls.study.report import load_runs, write_report
+from nmt_ls.study.figures.gains import gains
+from nmt_ls.study.report import write_report
+from nmt_ls.study.stored import load_runs
 from nmt_ls.study.strength import STRENGTHS, losses_of, strength_in, symbol_of
 
 
@@ -55,14 +56,9 @@ def test_errors_say_it_too():
 
 
 def test_a_report_of_beta_never_says_epsilon(tmp_path):
-    runs = everything_sweep(smoothing=(0.0, 0.1), seeds=(1, 2))
-    for run in runs:
-        run["settings"] = {"model.dropout": 0.1 * (run["seed"] - 1)}
-    write_sweep(tmp_path, runs)
-    loaded = with_loss(load_runs(tmp_path), "confidence_penalty")
-    for run, settings in zip(loaded, [run["settings"] for run in runs], strict=True):
-        run["settings"] = settings
-    write_report(tmp_path, compare(loaded, samples=50), loaded, title="Penalty", protocol={})
+    write_sweep(tmp_path, everything_sweep(smoothing=(0.0, 0.1), seeds=(1,)))
+    runs = with_loss(load_runs(tmp_path), "confidence_penalty")
+    write_report(tmp_path, compare(runs, samples=50), runs, title="Penalty", protocol={})
     texts = {
         path.name: path.read_text(encoding="utf-8")
         for path in tmp_path.rglob("*")
@@ -73,11 +69,21 @@ def test_a_report_of_beta_never_says_epsilon(tmp_path):
     assert "| run | β | seed |" in texts["report.md"]
     assert "<dt>β</dt><dd>Confidence penalty" in texts["report.html"]
     assert "β = 0, 0.1" in texts["report.html"]
-    axes = [name for name, text in texts.items() if re.search(">confidence penalty β<", text)]
+    axes = [name for name, text in texts.items() if ">confidence penalty β<" in text]
     kinds = {name.split("_flickr")[0] for name in axes if name.endswith(".svg")}
     assert {"bleu", "chrf", "difference", "nll", "entropy", "ece", "gap", "empty"} <= kinds
-    assert ">BLEU gained by the confidence penalty<" in texts["gain_model.dropout_flickr.svg"]
-    assert ">β = 0.1<" in texts["beam_bleu_flickr_model.dropout_0.0.svg"]
+    assert ">β = 0.1<" in texts["beam_bleu_flickr.svg"]
+
+
+def test_gains_of_beta():
+    runs = with_loss(made_up_sweep((0.0, 0.1), (1,)), "distillation")
+    runs += [run | {"settings": {"model.dropout": 0.3}, "run": f"a{run['run']}"} for run in runs]
+    for run in runs[:2]:
+        run["settings"] = {"model.dropout": 0.1}
+    (picture,) = gains(compare(runs, samples=50)["tests"])
+    (axes,) = picture.figure.axes
+    assert axes.get_title() == "BLEU gained by distillation"
+    assert picture.caption.startswith("Gain over β = 0 against dropout")
 
 
 def test_a_grid_over_the_loss_has_both():

@@ -27,8 +27,8 @@ from nmt_ls.errors import UserError
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request, read_plan
-from nmt_ls.study.report import load_runs
 from nmt_ls.study.runs import is_trained
+from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
 from nmt_ls.training.checkpoints import Checkpoints, load_average, save_average

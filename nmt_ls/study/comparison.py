@@ -35,7 +35,8 @@ def compare(
     Args:
       runs: finished runs: `label_smoothing` (ε, or β where the loss has no ε), `loss` (the
         configuration's `loss.kind`; absent: label_smoothing), `seed`, `run` (directory name),
-        `results` (as in results.json), `translations` and `references` by test set, and
+        `results` (as in results.json), `translations`, `references` and `confidences` (log p
+        per token of each translation; absent: their AURC is not pooled) by test set, and
         `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing).
       baseline: the ε that the others are compared with; None: 0 where it was run, else the
         smallest. Runs of settings without it are compared with what None says.
@@ -214,7 +215,8 @@ def _measured(
     for run in runs:
         of_run = [counts[name].get(run["run"]) for name in names]
         stored = [c for c in of_run if c]
-        results = pool([run["results"][name] for name in names], of_run, lengths)
+        sure = [run.get("confidences", {}).get(name) for name in names]
+        results = pool([run["results"][name] for name in names], of_run, lengths, sure)
         for signature in ("bleu_signature", "chrf_signature", "ter_signature"):
             said = {run["results"][name].get(signature) or "" for name in names}
             results[signature] = "; ".join(sorted(said))

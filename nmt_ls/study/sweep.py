@@ -27,6 +27,7 @@ from nmt_ls.study.runs import (
     refuse_other_text,
     train_group,
 )
+from nmt_ls.study.stored import load_runs
 from nmt_ls.study.strength import STRENGTHS
 from nmt_ls.study.truth import truth_of
 from nmt_ls.study.wording import headlines
@@ -177,7 +178,7 @@ def report(sweep_dir: Path) -> str:
     Raises:
       UserError: nothing is finished yet.
     """
-    from nmt_ls.study.report import load_runs, write_report  # matplotlib takes its time
+    from nmt_ls.study.report import write_report  # matplotlib takes its time
 
     runs = load_runs(sweep_dir)
     if not runs:
