@@ -35,12 +35,18 @@ SWITCHES = (
 )
 
 _PROBE = """<script>addEventListener("load", () => {
+  const paper = %s;
+  if (paper) dispatchEvent(new Event("beforeprint"));
+  const seen = (e) => e.checkVisibility();
   const d = document.documentElement;
   const wide = [...document.querySelectorAll("body *")].filter(
     (e) => e.getBoundingClientRect().right > d.clientWidth + 1
-      && !e.closest(".scroll") && !e.closest("svg"));
+      && (paper || !e.closest(".scroll")) && !e.closest("svg") && seen(e));
   parent.postMessage(JSON.stringify({
     inner: innerWidth, client: d.clientWidth, scroll: d.scrollWidth,
+    links: [...document.querySelectorAll("a")].filter(seen).length,
+    folded: document.querySelectorAll("details:not([open])").length,
+    shown: document.body.innerText.length,
     wide: wide.slice(0, 5).map((e) => e.outerHTML.slice(0, 80)),
   }), "*");
 });</script></body>"""
@@ -66,6 +72,21 @@ def opened(page: Path, folder: Path, width: int = 1280) -> tuple[str, list[str],
     return done.stdout, _requests(log), console
 
 
+def printed(page: Path, folder: Path) -> bytes:
+    """The page as a PDF of A4 or letter sheets, as the browser's own print dialog makes it.
+
+    Args:
+      page: opened from disk.
+      folder: an empty one for the browser's profile and the PDF.
+    """
+    command = [
+        str(CHROMIUM), *SWITCHES, f"--user-data-dir={folder / 'profile'}",
+        "--no-pdf-header-footer", f"--print-to-pdf={folder / 'page.pdf'}", page.as_uri(),
+    ]  # fmt: skip
+    subprocess.run(command, capture_output=True, timeout=120, check=True, env=_environment(folder))
+    return (folder / "page.pdf").read_bytes()
+
+
 def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "HOME": str(folder)}
 
@@ -83,18 +104,29 @@ def _requests(log: Path) -> list[str]:
     ]
 
 
-def layout(page: Path, folder: Path, width: int) -> dict:
+def layout(page: Path, folder: Path, width: int, paper: bool = False) -> dict:
     """How a page lies in a view of that width, and what sticks out of it beside its scroll boxes.
 
     A copy of the page, without its content security policy and with a script that measures, in a
     frame: no window is as narrow as a telephone.
 
+    Args:
+      page: opened from disk.
+      folder: an empty one.
+      width: CSS pixels.
+      paper: with the rules of printing, on which nothing scrolls; "beforeprint" has happened.
+
     Returns:
-      `inner`, `client` and `scroll` widths in CSS pixels, `wide`: elements that stick out.
+      `inner`, `client` and `scroll` widths in CSS pixels, `wide`: elements that stick out, `links`
+      and `folded`: how many links and closed `details` are to be seen, `shown`: visible text.
     """
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
     assert text.count("</body>") == 1
-    (folder / "page.html").write_text(text.replace("</body>", _PROBE))
+    if paper:
+        assert "@media print {" in text
+        text = text.replace("@media print {", "@media all {")
+    probe = _PROBE % ("true" if paper else "false")
+    (folder / "page.html").write_text(text.replace("</body>", probe))
     (folder / "frame.html").write_text(
         "<!DOCTYPE html><title></title><script>"
         'addEventListener("message", (e) => { document.title = e.data; });</script>'

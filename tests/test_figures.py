@@ -102,7 +102,7 @@ def gained(settings: dict, mean: float, **more) -> dict:
         "0.0": {"differences": None, "measures": {}},
         "0.1": {"differences": {"bleu": difference(mean, 0.5)}, "measures": {}},
     }
-    return {"settings": settings, "by_smoothing": settings_of, **more}
+    return {"settings": settings, "baseline": 0.0, "by_smoothing": settings_of, **more}
 
 
 def test_gains_against_each_setting_with_the_others_held():
@@ -122,6 +122,9 @@ def test_gains_against_each_setting_with_the_others_held():
     }
     axes = axes_of(found["gain_model.dropout_data.noise_0.2"])
     assert axes.get_xlabel() == "dropout"
+    assert found["gain_data.noise_model.dropout_0.3"].caption == (
+        "Gain over ε = 0 against label noise (model.dropout=0.3)"
+    )
     [line] = [x for x in axes.get_lines() if x.get_marker() == "o"]
     assert list(line.get_xdata()) == [0.1, 0.3]
     assert list(line.get_ydata()) == pytest.approx([2.1, 2.3])

@@ -7,7 +7,8 @@ import pytest
 
 from nmt_ls.evaluation.breakdown import by_word_frequency
 from nmt_ls.evaluation.calibration import calibration
-from nmt_ls.evaluation.translation import translation_metrics
+from nmt_ls.evaluation.risk_coverage import risk_coverage
+from nmt_ls.evaluation.translation import scores_from_statistics, translation_metrics
 from nmt_ls.study.measures import MEASURES, counts_of, measured, pool, reference_length
 
 HYPOTHESES = [
@@ -19,6 +20,12 @@ REFERENCES = [
     [["Ein Mann läuft im Park."], ["Zwei Hunde spielen im Schnee.", "Hunde im Schnee."]],
     [["Nein."], ["Eine Frau liest im Garten ein Buch."], ["Die Kinder laufen weg."]],
 ]
+
+CONFIDENCES = [[-0.5, -0.2], [-math.inf, -0.3, -0.1]]
+
+
+def sentence_chrf(hypotheses: list[str], references: list[list[str]]) -> np.ndarray:
+    return scores_from_statistics(counts_of([hypotheses], references)[0]["chrf"], "chrf")
 
 
 def measured_on(index: int, tokens: slice) -> dict:
@@ -46,9 +53,12 @@ def measured_on(index: int, tokens: slice) -> dict:
             for kind, factor in (("temperature", 0.9), ("unmixed", 0.8), ("both", 0.7))
         },
         "inference_calibration": calibration(*inference, bins=20),
-        "risk_coverage": {"aurc": 0.1 * (index + 3)},
         "training": {"nll_per_token": 0.25},
         "by_word_frequency": by_word_frequency(hypotheses, references, FREQUENCIES),
+        "risk_coverage": risk_coverage(
+            np.concatenate(CONFIDENCES) if both else np.array(CONFIDENCES[index]),
+            1 - sentence_chrf(hypotheses, references) / 100,
+        ),
     }
 
 
@@ -56,15 +66,16 @@ def measured_on(index: int, tokens: slice) -> dict:
 def parts() -> tuple:
     results = [measured_on(0, slice(0, 20)), measured_on(1, slice(20, 50))]
     counts = [counts_of([h], r)[0] for h, r in zip(HYPOTHESES, REFERENCES, strict=True)]
-    return results, counts, [reference_length(r) for r in REFERENCES]
+    return results, counts, [reference_length(r) for r in REFERENCES], CONFIDENCES
 
 
 def test_pooled_is_what_both_sets_measured_together_are(parts):
     pooled, expected = pool(*parts), measured_on(-1, slice(0, 50))
     for measure in MEASURES:
-        if measure not in ("aurc", "scatter"):
-            value = measured(pooled, measure)
-            assert value == pytest.approx(measured(expected, measure), rel=1e-12), measure
+        if measure == "scatter":  # of hidden states, which results do not hold
+            continue
+        value = measured(pooled, measure)
+        assert value == pytest.approx(measured(expected, measure), rel=1e-12), measure
     assert (pooled["sentences"], pooled["tokens"]) == (5, 50)
     counts = [row["count"] for row in pooled["reliability"]]
     assert counts == [row["count"] for row in expected["reliability"]]
@@ -85,18 +96,27 @@ def test_words_that_training_saw_seldom_and_the_gap_by_hand(parts):
     assert measured({}, "nll_gap") is measured({}, "recall_rare") is None
 
 
-def test_ranks_of_sentences_cannot_be_pooled(parts):
-    assert measured(parts[0][0], "aurc") == pytest.approx(0.3)
-    assert measured(pool(*parts), "aurc") is None
+def test_the_aurc_ranks_the_sentences_of_all_sets_anew(parts):
+    results, counts, lengths, _ = parts
+    surer = [[-0.01, -0.02], [-3.0, -2.0, -1.0]]  # of the first set, without an order in it changed
+    found = [measured(pool(results, counts, lengths, c), "aurc") for c in (CONFIDENCES, surer)]
+    risk = 1 - np.concatenate([sentence_chrf(h, r) for h, r in
+                               zip(HYPOTHESES, REFERENCES, strict=True)]) / 100  # fmt: skip
+    for confidence, aurc in zip((CONFIDENCES, surer), found, strict=True):
+        kept = [risk[i] for i in np.argsort(-np.concatenate(confidence))]
+        assert aurc == pytest.approx(np.mean([np.mean(kept[: k + 1]) for k in range(5)]))
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+    for unknown in ((), [CONFIDENCES[0], None]):
+        assert measured(pool(results, counts, lengths, unknown), "aurc") is None
 
 
 def test_one_set_alone_keeps_its_results(parts):
-    results, counts, lengths = parts
+    results, counts, lengths, _ = parts
     assert pool(results[:1], counts[:1], lengths[:1]) == results[0]
 
 
 def test_what_one_set_lacks_is_none(parts):
-    (first, second), counts, lengths = parts
+    (first, second), counts, lengths, _ = parts
     without = {k: v for k, v in second.items() if k not in ("adjusted", "reliability", "entropy")}
     pooled = pool([first, without], [counts[0], None], [lengths[0], None])
     missing = ("bleu", "chrf", "ter", "length_ratio", "ece", "entropy", "nll_unmixed")

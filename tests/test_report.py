@@ -11,7 +11,8 @@ from test_comparison import made_up_sweep
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import compare
-from nmt_ls.study.report import _rows, load_runs, write_report
+from nmt_ls.study.report import _rows, write_report
+from nmt_ls.study.stored import load_runs
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 PROTOCOL = {"steps": 500, "checkpoint rule": "average of the last 5", "decode": {"beam": 5}}

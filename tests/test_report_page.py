@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, layout, opened
+from browser import CHROMIUM, layout, opened, printed
 from made_up import everything_sweep, write_sweep
 
 from nmt_ls.study.comparison import compare
-from nmt_ls.study.report import load_runs, write_report
+from nmt_ls.study.report import write_report
+from nmt_ls.study.stored import load_runs
 
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium to open the report in: apt-get install chromium"
@@ -97,6 +98,23 @@ def test_the_page_fetches_nothing_and_fits(sweep, tmp_path, width):
     assert found["console"] == []
     assert found["inner"] == width
     assert found["scroll"] <= found["client"] and found["wide"] == []
+
+
+@needs_browser
+def test_paper_has_everything_and_nothing_to_click_on(sweep, tmp_path):
+    for name in ("pdf", "paper", "screen"):
+        (tmp_path / name).mkdir()
+    pdf = printed(sweep / "report.html", tmp_path / "pdf")
+    assert pdf.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type /Page\b", pdf)) > 3
+    assert not re.search(rb"/(Link|Widget|AcroForm)\b", pdf)
+    # Between the margins of A4, at 96 pixels per inch.
+    paper = layout(sweep / "report.html", tmp_path / "paper", 688, paper=True)
+    screen = layout(sweep / "report.html", tmp_path / "screen", 688)
+    assert (screen["links"] > 5, screen["folded"] > 0) == (True, True)
+    assert (paper["links"], paper["folded"], paper["wide"]) == (0, 0, [])
+    assert paper["scroll"] <= paper["client"]
+    assert paper["shown"] > screen["shown"] and paper["console"] == []
 
 
 @needs_browser

@@ -27,8 +27,8 @@ from nmt_ls.errors import UserError
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request, read_plan
-from nmt_ls.study.report import load_runs
 from nmt_ls.study.runs import is_trained
+from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
 from nmt_ls.training.checkpoints import Checkpoints, load_average, save_average
@@ -406,6 +406,8 @@ def test_a_sweep_of_beta_that_was_killed_gives_the_same_results(config_file, tmp
         assert [record["step"] for record in records] == list(range(1, 61))
         assert {record["beta"] for record in records} == {beta}
     report = (broken / "report.md").read_text()
-    assert "| run | ε | seed | settings | test set |" in report
+    assert "| run | β | seed | settings | test set |" in report
     assert "| 1.5 | 1 | model.dropout=0.2 | test |" in report
-    assert "loss.beta, the strength of generalized_entropy" in report
+    assert "| β | loss.beta of generalized_entropy |" in report
+    texts = [p for p in broken.rglob("*") if p.suffix in (".md", ".html", ".tex", ".svg")]
+    assert not [path.name for path in texts if "ε" in path.read_text()]

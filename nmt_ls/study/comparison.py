@@ -9,6 +9,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation import significance
 from nmt_ls.study.blocks import Measured, make_block
 from nmt_ls.study.measures import Counts, counts_of, joined, pool, reference_length
+from nmt_ls.study.strength import DEFAULT, strength_in
 from nmt_ls.study.wording import headline, results_csv, sentence, table
 
 FORMAT_VERSION = 2
@@ -32,9 +33,11 @@ def compare(
     """The content of comparison.json.
 
     Args:
-      runs: finished runs: `label_smoothing`, `seed`, `run` (directory name), `results` (as in
-        results.json), `translations` and `references` by test set, and `settings`, what else a
-        grid varies (`{"model.dropout": 0.3}`; absent: nothing).
+      runs: finished runs: `label_smoothing` (ε, or β where the loss has no ε), `loss` (the
+        configuration's `loss.kind`; absent: label_smoothing), `seed`, `run` (directory name),
+        `results` (as in results.json), `translations`, `references` and `confidences` (log p
+        per token of each translation; absent: their AURC is not pooled) by test set, and
+        `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing).
       baseline: the ε that the others are compared with; None: 0 where it was run, else the
         smallest. Runs of settings without it are compared with what None says.
       truth: for the built-in corpus, what the true distribution gets, by test set
@@ -52,8 +55,9 @@ def compare(
       apart), all test sets as one (see `measures.pool`): those that most runs of these settings
       have, without `validation`; runs that lack one of them are in `left_out`. A block has
 
-      - `test` (its name in sentences), `tests` (names), `settings`, `left_out`, `baseline`,
-        `primary`, `signatures`, `sentences`, `tokens`, `truth`;
+      - `test` (its name in sentences), `tests` (names), `settings`, `loss` (its strengths are
+        what is called ε here), `left_out`, `baseline`, `primary`, `signatures`, `sentences`,
+        `tokens`, `truth`;
       - `by_smoothing`: per ε `seeds`, `runs`, `measures` (`significance.over_seeds` of each of
         `MEASURES`), `reliability` (merged over seeds) and `differences` from the baseline, None
         for itself: per measure `significance.paired_over_seeds` and `p_holm` (over the ε
@@ -72,7 +76,10 @@ def compare(
         raise UserError("no finished run to compare; `nmt-ls sweep` trains and evaluates them")
     smoothing = sorted({float(run["label_smoothing"]) for run in runs})
     if baseline is not None and baseline not in smoothing:
-        raise UserError(f"no finished run has the baseline ε={baseline}; there is {smoothing}")
+        symbol = strength_in(runs[0]).symbol
+        raise UserError(
+            f"no finished run has the baseline {symbol}={baseline}; there is {smoothing}"
+        )
     groups = _groups(runs)
     tests: dict[str, dict] = {}
     pooled: dict[str, dict] = {}
@@ -85,7 +92,7 @@ def compare(
         names = list(dict.fromkeys(name for run in group for name in run["results"]))
         counts = {name: _counts(group, name) for name in names}
         chosen = _pooled_tests(group, names)
-        about = {"settings": settings, "primary": primary}
+        about = {"settings": settings, "loss": group[0].get("loss", DEFAULT), "primary": primary}
         for name in names:
             block = _block(group, [name], counts, known, chosen == [name], options)
             tests[_key(name, label)] = {"test": name, "tests": [name], **about, **block}
@@ -139,7 +146,8 @@ def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
         if cell in cells:
             also = f", {text}" if text else ""
             raise UserError(
-                f"{cells[cell]} and {run['run']} are both ε={cell[1]}, seed {cell[2]}{also}"
+                f"{cells[cell]} and {run['run']} are both {strength_in(run).symbol}={cell[1]}, "
+                f"seed {cell[2]}{also}"
             )
         cells[cell] = run["run"]
         by_text.setdefault(text, []).append(run)
@@ -207,7 +215,8 @@ def _measured(
     for run in runs:
         of_run = [counts[name].get(run["run"]) for name in names]
         stored = [c for c in of_run if c]
-        results = pool([run["results"][name] for name in names], of_run, lengths)
+        sure = [run.get("confidences", {}).get(name) for name in names]
+        results = pool([run["results"][name] for name in names], of_run, lengths, sure)
         for signature in ("bleu_signature", "chrf_signature", "ter_signature"):
             said = {run["results"][name].get(signature) or "" for name in names}
             results[signature] = "; ".join(sorted(said))

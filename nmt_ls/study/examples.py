@@ -1,6 +1,5 @@
 """Sentences that the models of a sweep translate most differently, and how sure they were."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.figures.blocks import Block
+from nmt_ls.study.stored import read_details
 from nmt_ls.study.wording import key, number
 
 LEVELS = (0.9, 0.7, 0.5, 0.3, 0.1)
@@ -59,10 +59,10 @@ def examples(sweep_dir: Path, block: Block) -> list[dict[str, Any]]:
             text = run["translations"][block.test][i]
             path = sweep_dir / run["run"] / "translations" / f"{block.test}.jsonl"
             if run["run"] not in stored:
-                stored[run["run"]] = _details(path)
+                stored[run["run"]] = read_details(path)
             details = stored[run["run"]]
             tokens = _tokens(details[i], text, path) if i < len(details) else None
-            outputs.append(Output(f"ε = {float(epsilon):g}", text, number(chrf, 1), tokens))
+            outputs.append(Output(block.strength.value(epsilon), text, number(chrf, 1), tokens))
         run = next(iter(of_seed.values()))
         source = run.get("sources", {}).get(block.test)
         found.append(
@@ -75,17 +75,6 @@ def examples(sweep_dir: Path, block: Block) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _details(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    try:
-        # Only a line feed ends a line: JSON may hold any other separator that Unicode knows.
-        lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        return [json.loads(line) for line in lines if line]
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON lines ({error}); evaluate again") from error
 
 
 def _tokens(details: dict, text: str, path: Path) -> list[Token] | None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nmt_ls.evaluation.calibration import merge_reliability
+from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.translation import (
     MetricName,
     scores_from_statistics,
@@ -105,18 +106,21 @@ def pool(
     results: Sequence[Mapping[str, Any]],
     counts: Sequence[Counts | None],
     ter_lengths: Sequence[float | None],
+    confidences: Sequence[Sequence[float] | None] = (),
 ) -> dict[str, Any]:
     """One run's results on several test sets as if they were one set.
 
     Every number is a quotient of sums, never a mean of the sets' numbers: BLEU, chrF and the
     length ratio from the counts of all sentences, TER from all edits, nll and what follows from it
-    from Σ nll over Σ tokens, ECE from the reliability bins of all tokens. What cannot be had so is
-    None: the AURC, which ranks sentences, and everything that one of the sets lacks.
+    from Σ nll over Σ tokens, ECE from the reliability bins of all tokens. The AURC ranks all
+    sentences anew, by their confidences. What one of the sets lacks is None.
 
     Args:
       results: of each test set, as in results.json.
       counts: of each test set, None where its translations are not stored.
       ter_lengths: `translation.ter_reference_length` of each, None where references are not.
+      confidences: of each test set, those of its sentences (nats per token of the translation),
+        None where they are not stored.
 
     Returns:
       The measures that `measured` reads, `reliability`, `sentences`, `tokens`. One test set alone
@@ -164,6 +168,10 @@ def pool(
             pooled[metric] = float(scores_from_statistics(sums[None], metric)[0])
             if metric == "bleu":
                 pooled["length_ratio"] = _ratio([float(sums[0])], [float(sums[1])])
+        if len(confidences) == len(results) and all(c is not None for c in confidences):
+            surest = np.concatenate([c for c in confidences if c is not None])
+            risk = 1 - scores_from_statistics(joined(stored)["chrf"], "chrf") / 100
+            pooled["risk_coverage"] = risk_coverage(surest, risk)
     return pooled
 
 

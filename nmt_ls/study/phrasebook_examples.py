@@ -14,6 +14,7 @@ from nmt_ls.compilation import enable_compilation_cache
 from nmt_ls.data.phrasebook import Phrasebook
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
+from nmt_ls.study.strength import STRENGTHS
 from nmt_ls.training.runs import load_run
 
 _SEED = 2026
@@ -34,7 +35,9 @@ def examples(run_dirs: Sequence[Path], count: int) -> str:
     sources = [source for source, _ in islice(book.pairs("test", count, seed=_SEED), count)]
     blocks = [[f"{source}"] for source in sources]
     for run in runs:
-        label = f"ε = {run.config.loss.label_smoothing:g}"
+        loss = run.config.loss
+        strength = loss.label_smoothing if loss.kind == "label_smoothing" else loss.beta
+        label = STRENGTHS[loss.kind].value(strength)
         for block, source, found in zip(
             blocks, sources, Translator.of([run]).translate(sources), strict=True
         ):

@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nmt_ls.errors import UserError
 from nmt_ls.study import figures
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.examples import examples
@@ -20,6 +19,8 @@ from nmt_ls.study.grid import words_of
 from nmt_ls.study.latex import latex_table
 from nmt_ls.study.protocol import protocol_rows
 from nmt_ls.study.sections import SECTIONS
+from nmt_ls.study.stored import planned_runs, records_of
+from nmt_ls.study.strength import losses_of, symbol_of
 from nmt_ls.study.wording import number, results_csv, sentence, table, table_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,47 +28,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_INLINE = 3_500_000
 """Characters of figures in the page; what is beyond is only in figures/, so that the page opens
 on a telephone."""
-
-
-def load_runs(sweep_dir: Path) -> list[Run]:
-    """The finished runs of a sweep, in the order of its plan.json.
-
-    A run is finished when it has a results.json. In its `translations/`, a test set's `NAME.txt`
-    (one line per sentence) is read where `NAME.references.json` (a list of references per
-    sentence) stands beside it; `NAME.source.txt` is read too where it is there.
-
-    Raises:
-      UserError: no plan.json, or a file that is not what it should be.
-    """
-    runs = []
-    for planned in _plan(sweep_dir):
-        directory = sweep_dir / planned["run"]
-        if not (directory / "results.json").exists():
-            continue
-        run: Run = {name: planned[name] for name in ("label_smoothing", "seed", "run")}
-        run |= {"settings": planned.get("settings", {})}
-        run |= {"results": _read_json(directory / "results.json")}
-        run |= {"translations": {}, "references": {}, "sources": {}}
-        for test in run["results"]:
-            text = directory / "translations" / f"{test}.txt"
-            references = directory / "translations" / f"{test}.references.json"
-            source = directory / "translations" / f"{test}.source.txt"
-            if not (text.exists() and references.exists()):
-                continue
-            run["translations"][test] = _lines(text)
-            run["references"][test] = _read_json(references)
-            counts = len(run["translations"][test]), len(run["references"][test])
-            if counts[0] != counts[1]:
-                raise UserError(
-                    f"{text} has {counts[0]} lines but there are {counts[1]} references; "
-                    f"evaluate {planned['run']} again"
-                )
-            if source.exists():
-                run["sources"][test] = _lines(source)
-        if (directory / "environment.json").exists():
-            run["environment"] = _read_json(directory / "environment.json")
-        runs.append(run)
-    return runs
 
 
 def write_report(
@@ -79,20 +39,21 @@ def write_report(
       sweep_dir: where the files go; plan.json there says which runs are missing, and the runs'
         metrics.jsonl hold the learning curves.
       comparison: what `comparison.compare` made of `runs`.
-      runs: the finished runs, as from `load_runs`.
+      runs: the finished runs, as from `stored.load_runs`.
       title: the experiment's name.
       protocol: how it was done (steps, checkpoint rule, devices, …), printed as it is; nested
         dicts print as `a.b`. Decoding, checkpoint and versions are added from the runs.
     """
     sweep_dir = Path(sweep_dir)
-    records = {run["run"]: _records(sweep_dir / run["run"] / "metrics.jsonl") for run in runs}
+    records = {run["run"]: records_of(sweep_dir / run["run"]) for run in runs}
     pictures = figures.draw_all(comparison, runs, records)
     shown = _written_figures(sweep_dir / "figures", pictures)
     done = {run["run"] for run in runs}
-    plan = _plan(sweep_dir) if (sweep_dir / "plan.json").exists() else []
+    plan = planned_runs(sweep_dir) if (sweep_dir / "plan.json").exists() else []
     blocks = blocks_of(comparison, runs)
     together = {block.label for block in pooled_blocks(comparison)}
     drawn = {block.label for block in figures.blocks_to_draw(comparison, runs) if block.runs}
+    losses = list(losses_of(comparison).values())
     content = {
         "title": title or sweep_dir.resolve().name,
         "overview": _overview(comparison, runs, protocol),
@@ -115,6 +76,8 @@ def write_report(
         ],
         "not_drawn": len(blocks) - len(drawn),
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
+        "losses": losses,
+        "symbol": symbol_of(losses),
         "varied": _are_varied(runs),
         "runs": _runs_table(runs),
         "protocol": protocol_rows(comparison, runs, protocol),
@@ -196,9 +159,10 @@ def _overview(comparison: dict, runs: Sequence[Run], protocol: dict) -> str:
         block.get("test", label): block.get("sentences")
         for label, block in comparison["tests"].items()
     }
+    symbol = symbol_of(losses_of(comparison).values())
     parts = [
         str(protocol["languages"]) if "languages" in protocol else "",
-        "ε = " + ", ".join(f"{epsilon:g}" for epsilon in comparison["smoothing"]),
+        f"{symbol} = " + ", ".join(f"{value:g}" for value in comparison["smoothing"]),
         _count(seeds, "seed"),
         _count(tests, "test set"),
     ]
@@ -256,39 +220,6 @@ def _markdown_cell(text: str) -> str:
     # An underscore inside a word is no emphasis, and names read better without the backslash.
     text = re.sub(r"([\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
     return " ".join(text.split())
-
-
-def _plan(sweep_dir: Path) -> list[dict]:
-    path = sweep_dir / "plan.json"
-    if not path.exists():
-        raise UserError(f"{sweep_dir} has no plan.json: it is not a sweep's directory")
-    return _read_json(path)["runs"]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
-
-
-def _lines(path: Path) -> list[str]:
-    # Only a line feed ends a line: a translation may hold any other separator that Unicode knows.
-    text = path.read_bytes().decode("utf-8")
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def _records(path: Path) -> list[dict]:
-    """metrics.jsonl, without a last line that a killed run left unfinished."""
-    if not path.exists():
-        return []
-    records = []
-    for line in _lines(path):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
 
 
 def _write(path: Path, content: str | bytes) -> None:

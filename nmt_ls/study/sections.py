@@ -11,17 +11,17 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "crosses 0, nothing has been shown.",
     ),
     "settings": (
-        "What smoothing gains under other settings",
+        "Gains under other settings",
         "BLEU over the baseline’s, in runs that differ in one other setting; bars are 95 % "
         "intervals.",
     ),
     "likelihood": (
         "Likelihood",
-        "Hard labels, natural logarithm: the same measure for every ε, and perplexity is its "
-        "exponential. Smoothing mixes a share of its prior into what a model learns; un-mixing "
-        "takes that share off again, tempering sharpens or flattens; both are fitted on validation "
-        "text. A model that knows what it does not know has an entropy equal to its nll; above it "
-        "the model doubts more than it must.",
+        "Hard labels, natural logarithm: the same measure for all models, and perplexity is its "
+        "exponential. Label smoothing mixes a share of its prior into what a model learns; "
+        "un-mixing takes that share off again, tempering sharpens or flattens; both are fitted "
+        "on validation text. A model that knows what it does not know has an entropy equal to its "
+        "nll; above it the model doubts more than it must.",
     ),
     "calibration": (
         "Calibration",
@@ -42,13 +42,13 @@ SECTIONS: dict[str, tuple[str, str]] = {
     ),
     "hidden": (
         "Hidden states",
-        "Smoothing draws the states that predict one word together. Within/between is their "
+        "Label smoothing draws the states that predict one word together. Within/between is their "
         "variance within a word over that between words, in the whole space; the axes have no "
         "common unit.",
     ),
     "training": (
         "Training",
-        "Perplexity is of hard labels here too, so that lines of different ε can be compared.",
+        "Perplexity is of hard labels here too, so that lines of all models can be compared.",
     ),
 }
 """Key of `Picture.section`: heading, and how to read the figures. In the order of the report."""

@@ -27,6 +27,8 @@ from nmt_ls.study.runs import (
     refuse_other_text,
     train_group,
 )
+from nmt_ls.study.stored import load_runs
+from nmt_ls.study.strength import STRENGTHS
 from nmt_ls.study.truth import truth_of
 from nmt_ls.study.wording import headlines
 
@@ -176,7 +178,7 @@ def report(sweep_dir: Path) -> str:
     Raises:
       UserError: nothing is finished yet.
     """
-    from nmt_ls.study.report import load_runs, write_report  # matplotlib takes its time
+    from nmt_ls.study.report import write_report  # matplotlib takes its time
 
     runs = load_runs(sweep_dir)
     if not runs:
@@ -189,6 +191,8 @@ def report(sweep_dir: Path) -> str:
     first = sweep_dir / runs[0]["run"]
     configs = [load_resolved(sweep_dir / run["run"] / "config.yaml") for run in runs]
     truth = truth_of(configs[0], Subwords.load(first))
+    for run, config in zip(runs, configs, strict=True):
+        run["loss"] = config.loss.kind
     title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8"))["title"]
     comparison = compare(runs, truth=truth, title=title)
     protocol = _protocol(configs, [run["settings"] for run in runs], truth)
@@ -232,11 +236,11 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _protocol_of(config: Config) -> dict[str, Any]:
-    t = config.training
+    t, symbol = config.training, STRENGTHS[config.loss.kind].symbol
     if t.patience:
         stopping = f"early stopping on {t.best_metric}, patience {t.patience}"
     else:
-        stopping = f"{t.max_steps} steps for every ε, no early stopping"
+        stopping = f"{t.max_steps} steps for every {symbol}, no early stopping"
     average = f"average of the last {t.average_last} checkpoints, {t.checkpoint_every} steps apart"
     protocol: dict[str, Any] = {
         "steps": stopping,
@@ -253,7 +257,7 @@ def _protocol_of(config: Config) -> dict[str, Any]:
         "learning rate": f"{t.learning_rate:g}, {t.schedule}, {t.warmup_steps} warm-up steps",
     }
     if config.loss.kind != "label_smoothing":
-        protocol["ε stands for"] = f"loss.beta, the strength of {config.loss.kind}"
+        protocol[symbol] = f"loss.beta of {config.loss.kind}"
     return protocol
 
 

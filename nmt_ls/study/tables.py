@@ -11,6 +11,7 @@ from tabulate import tabulate
 from nmt_ls.evaluation.formatting import MISSING, interval, mean_sd, number, p_value
 from nmt_ls.evaluation.significance import over_seeds
 from nmt_ls.study.measures import MEASURES, finite, measured
+from nmt_ls.study.strength import strength_in
 
 OTHERS = ("sentences", "tokens", "bleu_signature")
 """Columns of results.csv beside the measures."""
@@ -46,20 +47,20 @@ def block_rows(block: dict) -> tuple[list[str], list[list[str]]]:
 
     Perplexity after un-mixing has a column where it was fitted.
     """
-    base = float(block["baseline"])
+    strength = strength_in(block)
     settings = block["by_smoothing"]
     unmixed = any(s["measures"]["nll_unmixed"]["n"] for s in settings.values())
     contrasts = [s["differences"]["bleu"] for s in settings.values() if s["differences"]]
     over = sorted({e["over"] for e in map(evidence, contrasts) if e})
     headers = [
-        "ε",
+        strength.symbol,
         "seeds",
         "BLEU",
         "chrF",
         "perplexity",
         *(["un-mixed"] if unmixed else []),
         "ECE",
-        f"ΔBLEU vs ε = {base:g} [95 % over {' or '.join(over) or 'seeds'}]",
+        f"ΔBLEU vs {strength.value(block['baseline'])} [95 % over {' or '.join(over) or 'seeds'}]",
         "p (Holm)" if len(contrasts) > 1 else "p",
     ]
     rows = []
@@ -113,7 +114,11 @@ def block_table(block: dict, style: str = "simple") -> str:
 
 
 def results_csv(runs: Sequence[dict[str, Any]]) -> str:
-    """results.csv: one row per run. With several test sets their columns are `NAME.bleu`, …"""
+    """results.csv: one row per run.
+
+    `label_smoothing` is its strength: ε, or `loss.beta` where the loss has no ε. With several
+    test sets their columns are `NAME.bleu`, …
+    """
     tests = list(dict.fromkeys(name for run in runs for name in run["results"]))
     varied = sorted({name for run in runs for name in run.get("settings") or {}})
     rows: list[dict[str, Any]] = []

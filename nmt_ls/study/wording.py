@@ -10,6 +10,7 @@ from nmt_ls.evaluation.formatting import interval, number, p_value
 from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.decision import SEEDS_NEEDED
 from nmt_ls.study.measures import key
+from nmt_ls.study.strength import strength_in
 from nmt_ls.study.tables import evidence, perplexities, results_csv, table, table_rows
 
 __all__ = [
@@ -50,11 +51,12 @@ def block_sentence(block: dict) -> str:
     if block["settings"]:
         place += " with " + ", ".join(f"{k} = {_plain(v)}" for k, v in block["settings"].items())
     if base not in settings or not others:
-        return f"{place} there is only ε = {float(next(iter(settings))):g}: nothing to compare."
+        alone = strength_in(block).value(next(iter(settings)))
+        return f"{place} there is only {alone}: nothing to compare."
     primary = key(block["primary"])
     epsilon = primary if primary in settings else others[0]
     decided = epsilon in (block["decision"] or {}).get("differs", ())
-    perplexity = _perplexity(settings, base, epsilon)
+    perplexity = _perplexity(block, base, epsilon)
     joint = (" while " if decided else "; ") if perplexity else ""
     return (
         f"{place}, {_contrast(block, epsilon, len(others))}{joint}{perplexity}."
@@ -72,7 +74,8 @@ def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
     """BLEU of one ε against the baseline: decided, undecided, or only described."""
     bleu = block["by_smoothing"][epsilon]["differences"]["bleu"]
     found = evidence(bleu)
-    name, base = f"ε = {float(epsilon):g}", f"ε = {float(block['baseline']):g}"
+    strength = strength_in(block)
+    name, base = strength.value(epsilon), strength.value(block["baseline"])
     if not bleu["n"]:
         both = (block["by_smoothing"][e] for e in (epsilon, key(block["baseline"])))
         of_both = [setting["measures"]["bleu"]["n"] for setting in both]
@@ -89,7 +92,8 @@ def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
         text = f"{measured} with this pair of models ({bounds} over sentences{p}"
         if p and found["p_holm"] >= ALPHA:
             text += ", no clear difference"
-        return text + f"): one seed, too few to decide about ε ({SEEDS_NEEDED} needed)"
+        about = f"too few to decide about {strength.symbol} ({SEEDS_NEEDED} needed)"
+        return f"{text}): one seed, {about}"
     facts = f"({bounds}, {found['n']} seeds{p})"
     if block["decision"] is None:
         return f"{measured} {facts}"
@@ -114,7 +118,8 @@ def _sign(bounds: Sequence[float]) -> int:
     return (bounds[0] > 0) - (bounds[1] < 0)
 
 
-def _perplexity(settings: dict, base: str, epsilon: str) -> str:
+def _perplexity(block: dict, base: str, epsilon: str) -> str:
+    settings = block["by_smoothing"]
     before, after = (settings[e]["measures"]["perplexity"]["mean"] for e in (base, epsilon))
     if before is None or after is None:
         return ""
@@ -128,34 +133,36 @@ def _perplexity(settings: dict, base: str, epsilon: str) -> str:
     clean = [perplexities(settings[e]["measures"]["nll_unmixed"])["mean"] for e in (base, epsilon)]
     if None in clean:
         return f"{text} (un-mixing was not fitted)"
-    of_base = f"{number(clean[0])} for ε = {float(base):g}"
+    of_base = f"{number(clean[0])} for {strength_in(block).value(base)}"
     return f"{text}; after un-mixing it is {number(clean[1])} ({of_base})"
 
 
 def _other_contrasts(block: dict, epsilon: str) -> str:
-    """The other ε that were decided to differ."""
+    """The other strengths that were decided to differ."""
     found = (block["decision"] or {}).get("differs", ())
     differing = [e for e in found if e != epsilon]
     if not differing:
         return ""
     gains = {e: block["by_smoothing"][e]["differences"]["bleu"]["mean"] for e in differing}
-    named = [f"ε = {float(e):g} ({number(gain, 2, True)})" for e, gain in gains.items()]
+    value = strength_in(block).value
+    named = [f"{value(e)} ({number(gain, 2, True)})" for e, gain in gains.items()]
     verb = "differs" if len(named) == 1 else "differ"
     too = " too" if epsilon in found else ""
-    return f" {_and(named)} {verb} from ε = {float(block['baseline']):g} in BLEU{too}."
+    return f" {_and(named)} {verb} from {value(block['baseline'])} in BLEU{too}."
 
 
 def _calibration(block: dict) -> str:
     found = block["calibration"]
     if found is None:
         return ""
-    best, ece = f"ε = {float(found['smoothing']):g}", f"ECE {number(found['mean'], 4)}"
+    value = strength_in(block).value
+    best, ece = value(found["smoothing"]), f"ECE {number(found['mean'], 4)}"
     if found["decided"]:
         return f" Best calibrated at {best} ({ece})."
     text = f" Lowest ECE measured at {best} ({number(found['mean'], 4)}"
     if found["seeds"] < SEEDS_NEEDED:
         return f"{text}; too few seeds to tell it from others)."
-    close = [f"ε = {float(e):g}" for e in found["close"]]
+    close = [value(e) for e in found["close"]]
     return f"{text}, not told apart from {_and(close)})."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.figures.drawing import Summary, summaries
+from nmt_ls.study.strength import Strength, strength_in
 from nmt_ls.study.wording import key
 
 
@@ -29,6 +30,11 @@ class Block:
     def settings(self) -> dict[str, Any]:
         """What these runs were set to and others were not."""
         return self.result.get("settings") or {}
+
+    @property
+    def strength(self) -> Strength:
+        """What its ε, or β, is called."""
+        return strength_in(self.result)
 
     def measure(self, name: str) -> dict[str, Any]:
         """Per ε the summary of one of the comparison's measures."""

@@ -15,12 +15,12 @@ from nmt_ls.study.figures.drawing import (
     MARKERS,
     Picture,
     columns_for,
-    epsilon_label,
     legend_below,
     look,
     panel,
     small_multiples,
 )
+from nmt_ls.study.strength import strength_in
 from nmt_ls.study.wording import key
 
 CURVES = {
@@ -57,7 +57,7 @@ def learning_curves(
                 x, y = zip(*line, strict=True)
                 spread = max(1, len(x) // 6)
                 axes.plot(x, y, linewidth=1.2, markersize=4, markevery=(spread - 1, spread),
-                          label=None if epsilon in named else epsilon_label(epsilon),
+                          label=None if epsilon in named else strength_in(run).value(epsilon),
                           **look(smoothing.index(epsilon)))  # fmt: skip
                 named.add(epsilon)
         axes.set_xlabel("step")
@@ -102,7 +102,7 @@ def hidden_states(block: Block) -> Picture | None:
                          color=COLOURS[index], marker=MARKERS[index])  # fmt: skip
         ratio = one["hidden"]["ratio"]
         spread = "" if ratio is None else f"\nwithin/between {ratio:.2f}"
-        axes.set_title(f"{epsilon_label(epsilon)}{spread}", fontsize=9.5)
+        axes.set_title(f"{block.strength.value(epsilon)}{spread}", fontsize=9.5)
         # Units differ from model to model; only the shape is compared.
         axes.set(xticklabels=[], yticklabels=[], aspect="equal", adjustable="datalim")
     legend_below(figure, grid[0], 3, markerscale=2.2, handletextpad=0.1)

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nmt_ls.evaluation.significance import over_seeds
+from nmt_ls.study.strength import Strength
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
@@ -83,11 +84,17 @@ def style() -> Any:
     return matplotlib.rc_context(_STYLE)
 
 
-def panel(title: str) -> tuple[Figure, Axes]:
-    """A figure of one panel; what is measured stands over it, where it is read first."""
+def panel(title: str, across: str = "") -> tuple[Figure, Axes]:
+    """A figure of one panel; what is measured stands over it, where it is read first.
+
+    Args:
+      title: what is measured.
+      across: what it is measured against.
+    """
     figure = Figure(figsize=PANEL, layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
+    axes.set_xlabel(across)
     return figure, axes
 
 
@@ -123,7 +130,6 @@ def against_smoothing(
         axes.scatter(
             [e for e, _ in dots], [v for _, v in dots], s=7, color=look(index)["color"], alpha=0.45
         )
-    axes.set_xlabel("label smoothing ε")
     smoothing_ticks(axes, x)
     return True
 
@@ -170,22 +176,20 @@ def small_multiples(count: int, height: float) -> tuple[Figure, list[Axes], bool
 
 
 def by_category(
-    axes: Axes, lines: Mapping[str, Sequence[float | None]], categories: Sequence[str]
+    axes: Axes,
+    lines: Mapping[str, Sequence[float | None]],
+    categories: Sequence[str],
+    strength: Strength,
 ) -> None:
-    """A line per ε over named categories; gaps where there is no value."""
+    """A line per ε, or β, over named categories; gaps where there is no value."""
     for index, (epsilon, values) in enumerate(lines.items()):
         axes.plot(
             range(len(categories)),
             [math.nan if v is None else v for v in values],
-            label=epsilon_label(epsilon),
+            label=strength.value(epsilon),
             **look(index),
         )
     axes.set_xticks(range(len(categories)), list(categories))
-
-
-def epsilon_label(epsilon: str) -> str:
-    """`ε = 0.1`."""
-    return f"ε = {float(epsilon):g}"
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 2, **options: Any) -> None:

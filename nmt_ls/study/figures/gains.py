@@ -8,11 +8,11 @@ from nmt_ls.study.comparison import settings_text
 from nmt_ls.study.figures.drawing import (
     Picture,
     columns_for,
-    epsilon_label,
     legend_below,
     look,
     panel,
 )
+from nmt_ls.study.strength import strength_in
 from nmt_ls.study.wording import evidence
 
 NAMES = {"model.dropout": "dropout", "data.noise": "label noise"}
@@ -55,7 +55,8 @@ def _against(
     values = [block["settings"][field] for block in group]
     if len(set(values)) < 2 or not lines:
         return None
-    figure, axes = panel("BLEU gained by smoothing")
+    what, strength = NAMES.get(field, field), strength_in(group[0])
+    figure, axes = panel(f"BLEU gained by {strength.method}", what)
     axes.axhline(0, color="black", linewidth=0.8)
     span = max(values) - min(values)
     for index, (epsilon, points) in enumerate(lines.items()):
@@ -65,14 +66,13 @@ def _against(
         low = [found["difference"] - found["ci95"][0] for _, found in points]
         high = [found["ci95"][1] - found["difference"] for _, found in points]
         axes.errorbar([x + shift for x, _ in points], y, [low, high], capsize=3, elinewidth=1,
-                      label=epsilon_label(epsilon), **look(index))  # fmt: skip
-    what = NAMES.get(field, field)
-    axes.set_xlabel(what)
+                      label=strength.value(epsilon), **look(index))  # fmt: skip
     axes.set_xticks(values, [f"{value:g}" for value in values])
     legend_below(figure, axes, columns_for(len(lines)))
     others = settings_text(rest)
     on = f" on {test}" if test else ""
-    caption = f"Gain over no smoothing against {what}{on}{f' ({others})' if others else ''}"
+    base = strength.value(group[0]["baseline"])
+    caption = f"Gain over {base} against {what}{on}{f' ({others})' if others else ''}"
     label = " ".join(filter(None, [test, others]))
     return Picture(f"gain_{field}", label, "settings", caption, figure)
 

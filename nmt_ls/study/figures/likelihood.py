@@ -9,7 +9,6 @@ from nmt_ls.study.figures.drawing import (
     Picture,
     against_smoothing,
     columns_for,
-    epsilon_label,
     legend_below,
     look,
     no_magnifying_glass,
@@ -27,7 +26,7 @@ FEW = 20
 
 def nll(block: Block) -> Picture | None:
     """Hard-label nll as it is, and after what was fitted on validation text."""
-    figure, axes = panel("nll per token (nats)")
+    figure, axes = panel("nll per token (nats)", block.strength.axis)
     if not against_smoothing(axes, block.measure("nll_per_token"), 0, "as trained"):
         return None
     for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
@@ -46,7 +45,7 @@ def nll(block: Block) -> Picture | None:
 def entropy(block: Block) -> Picture | None:
     """Mean entropy of the predictions beside the nll, which it equals where a model is right
     about how much it does not know."""
-    figure, axes = panel("entropy per token (nats)")
+    figure, axes = panel("entropy per token (nats)", block.strength.axis)
     if not against_smoothing(axes, block.summary("entropy", "entropy"), 0, "entropy as trained"):
         return None
     both = summaries(block.found("adjusted", "both", "entropy"))
@@ -59,7 +58,7 @@ def entropy(block: Block) -> Picture | None:
 
 def calibration(block: Block) -> Iterator[Picture]:
     """ECE and the signed gap against ε."""
-    figure, axes = panel("expected calibration error")
+    figure, axes = panel("expected calibration error", block.strength.axis)
     if against_smoothing(axes, block.measure("ece"), 0, "reading the reference"):
         for index, (kind, label) in enumerate(ADJUSTED.items(), 1):
             if kind != "both":
@@ -73,7 +72,7 @@ def calibration(block: Block) -> Iterator[Picture]:
         yield Picture(
             "ece", block.label, "calibration", f"Calibration error on {block.label}", figure
         )
-    figure, axes = panel("mean confidence − accuracy")
+    figure, axes = panel("mean confidence − accuracy", block.strength.axis)
     if against_smoothing(axes, block.measure("gap"), 0, "reading the reference"):
         own = summaries(block.found("inference_calibration", "gap"))
         against_smoothing(axes, own, 4, "writing itself")
@@ -108,7 +107,8 @@ def reliability(block: Block) -> Picture | None:
                      marker=mark["marker"], edgecolor="white", linewidth=0.6, zorder=3)  # fmt: skip
         axes.scatter(x[few], y[few], s=sizes[few], color="white", marker=mark["marker"],
                      edgecolor=mark["color"], linewidth=0.8, zorder=3)  # fmt: skip
-        axes.set(title=epsilon_label(epsilon), xlim=(0, 1.04), ylim=(0, 1.04), aspect="equal")
+        axes.set_title(block.strength.value(epsilon))
+        axes.set(xlim=(0, 1.04), ylim=(0, 1.04), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if axes in grid[::4] else [])
         if epsilon in ece and ece[epsilon]["mean"] is not None:
@@ -134,7 +134,8 @@ def selective(block: Block) -> Picture | None:
         x = [point[0] for point in first]
         y = np.mean([[point[1] for point in curve] for curve in same], axis=0)
         spread = max(1, len(x) // 6)
-        axes.plot(x, y, label=epsilon_label(epsilon), markevery=(spread - 1, spread), **look(index))
+        label = block.strength.value(epsilon)
+        axes.plot(x, y, label=label, markevery=(spread - 1, spread), **look(index))
     axes.set(xlabel="share of sentences kept, surest first", xlim=(0, 1.02))
     legend_below(figure, axes, columns_for(len(found)))
     caption = f"Risk (1 − chrF/100) against coverage on {block.label}"

@@ -13,6 +13,7 @@ from nmt_ls.study.figures.drawing import (
     no_magnifying_glass,
     panel,
 )
+from nmt_ls.study.strength import strength_in
 from nmt_ls.study.wording import evidence
 
 FEW = 20
@@ -23,7 +24,7 @@ def quality(block: Block, baseline: float) -> Iterator[Picture]:
     """BLEU and chrF against ε, and the difference from the baseline with its interval."""
     truth = block.result.get("truth") or {}
     for measure, title in (("bleu", "BLEU"), ("chrf", "chrF")):
-        figure, axes = panel(title)
+        figure, axes = panel(title, block.strength.axis)
         if not against_smoothing(axes, block.measure(measure)):
             continue
         oracle = truth.get(f"{measure}_oracle")
@@ -48,7 +49,8 @@ def differences(result: Mapping[str, Any], label: str, baseline: float) -> Pictu
             points[epsilon] = {"mean": found["difference"], "ci95": found["ci95"]}
     if not points:
         return None
-    figure, axes = panel(f"ΔBLEU vs ε = {baseline:g}")
+    strength = strength_in(result)
+    figure, axes = panel(f"ΔBLEU vs {strength.value(baseline)}", strength.axis)
     axes.axhline(0, color="black", linewidth=0.8)
     against_smoothing(axes, points, 1)
     for line in axes.get_lines():
@@ -67,7 +69,8 @@ def by_length(block: Block) -> Picture | None:
     if len(order) < 2:
         return None
     figure, axes = panel("BLEU by length of the source")
-    by_category(axes, lines, [f"{_range(low, high)}\n({n:,})" for low, high, n in order])
+    by_category(axes, lines, [f"{_range(low, high)}\n({n:,})" for low, high, n in order],
+                block.strength)  # fmt: skip
     axes.set_xlabel("words of the source (sentences)")
     legend_below(figure, axes, columns_for(len(lines)))
     caption = f"BLEU by sentence length on {block.label}"
@@ -82,7 +85,8 @@ def by_frequency(block: Block) -> Picture | None:
     if len(order) < 2:
         return None
     figure, axes = panel("F1 of words by frequency in training")
-    by_category(axes, lines, [f"{_from(low, high)}\n({_short(n)})" for low, high, n in order])
+    by_category(axes, lines, [f"{_from(low, high)}\n({_short(n)})" for low, high, n in order],
+                block.strength)  # fmt: skip
     axes.set_xlabel("occurrences in training (words of references)")
     legend_below(figure, axes, columns_for(len(lines)))
     caption = f"Word F1 by training frequency on {block.label}"

@@ -9,7 +9,6 @@ from nmt_ls.study.figures.drawing import (
     Picture,
     against_smoothing,
     columns_for,
-    epsilon_label,
     legend_below,
     look,
     panel,
@@ -32,7 +31,7 @@ def beams(block: Block) -> Iterator[Picture]:
             x, y = zip(
                 *[p for p in zip(sizes, values, strict=True) if p[1] is not None], strict=True
             )
-            axes.plot(x, y, label=epsilon_label(epsilon), **look(index))
+            axes.plot(x, y, label=block.strength.value(epsilon), **look(index))
         if field == "length_ratio":
             axes.axhline(1, color="#777777", linewidth=0.8, zorder=1)
         axes.set_xscale("log")
@@ -49,7 +48,7 @@ def strategies(block: Block) -> Iterator[Picture]:
     if not block.found("strategies"):
         return
     for measure, title in (("bleu", "BLEU"), ("chrf", "chrF")):
-        figure, axes = panel(f"{title} by strategy")
+        figure, axes = panel(f"{title} by strategy", block.strength.axis)
         against_smoothing(axes, block.measure(measure), 0, "as configured")
         drawn = [
             against_smoothing(
@@ -67,7 +66,7 @@ def strategies(block: Block) -> Iterator[Picture]:
 def empty(block: Block) -> Picture | None:
     """How often the empty translation is more probable than the one that search found."""
     shares = {e: [100 * v for v in values] for e, values in block.found("empty_better").items()}
-    figure, axes = panel("empty translation likelier (%)")
+    figure, axes = panel("empty translation likelier (%)", block.strength.axis)
     if not against_smoothing(axes, summaries(shares), 0):
         return None
     axes.set_ylim(bottom=0)

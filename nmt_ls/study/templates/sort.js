@@ -29,6 +29,12 @@ for (const table of document.querySelectorAll("#runs + .scroll table")) {
   });
 }
 // Paper has nothing to click on.
+const folded = () => [...document.querySelectorAll("details:not([open])")];
+let unfolded = [];
 addEventListener("beforeprint", () => {
-  for (const closed of document.querySelectorAll("details")) closed.open = true;
+  unfolded = folded();
+  for (const one of unfolded) one.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const one of unfolded) one.open = false;
 });
