@@ -151,9 +151,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     frequencies = None
     if arguments.frequencies:
         frequencies = word_counts(read_lines(arguments.frequencies))
-    measured = {"fitted": fitted_on_validation(run), "training": training_text(run)}
+    fitted, training = fitted_on_validation(run), training_text(run)
     for data in sets:
-        evaluation = evaluate(run, data, frequencies=frequencies, progress=True, **measured)
+        evaluation = evaluate(
+            run, data, fitted=fitted, frequencies=frequencies, training=training, progress=True
+        )
         store_results(arguments.runs, data, evaluation, run.subwords)
         found[data.name] = evaluation.results
     print(results_table(found))

@@ -60,9 +60,13 @@ class EvaluationSet:
 
     def of(self, lines: Sequence[int]) -> "EvaluationSet":
         """The same set with these of its lines alone, in their order."""
-        columns = ("sources", "references", "source_ids", "target_ids")
-        chosen = {name: [getattr(self, name)[i] for i in lines] for name in columns}
-        return dataclasses.replace(self, **chosen)
+        return dataclasses.replace(
+            self,
+            sources=[self.sources[i] for i in lines],
+            references=[self.references[i] for i in lines],
+            source_ids=[self.source_ids[i] for i in lines],
+            target_ids=[self.target_ids[i] for i in lines],
+        )
 
 
 @dataclasses.dataclass

@@ -155,10 +155,10 @@ def pool(
     }
     known = [r.get("training") for r in results]
     pooled["training"] = known[0] if known.count(known[0]) == len(known) else None
-    rows = [r.get("by_word_frequency") for r in results]
+    words = [r.get("by_word_frequency") for r in results]
     for measure, bounds in _RECALL.items():
-        every = [row for of_set in rows for row in of_set or []]
-        pooled[measure] = _recall(every, *bounds) if all(rows) else None
+        every = [row for of_set in words for row in of_set or []]
+        pooled[measure] = _recall(every, *bounds) if all(words) else None
     pooled["empty_outputs"] = _mean(results, "empty_outputs", sentences)
     pooled["ter"] = _mean(results, "ter", ter_lengths)
     stored = [c for c in counts if c]
