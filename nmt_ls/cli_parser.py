@@ -170,6 +170,30 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     population.add_argument("--vocab-size", type=int, default=2000, help="subwords")
     population.add_argument("--batch-tokens", type=int, default=1024, help="target positions")
     population.add_argument("--repeats", type=int, default=7, help="rounds")
+    train = kind("train", "training: speed beside others, and beside its own matrix products")
+    train.add_argument(
+        "--size", choices=("tiny", "cpu", "base", "big"), default="cpu", help="model and batches"
+    )
+    train.add_argument("--steps", type=int, default=4, help="batches of a round")
+    train.add_argument(
+        "--batch-tokens", type=int, default=0, help="target positions; 0: the size's"
+    )
+    train.add_argument(
+        "--compute", choices=("float32", "bfloat16"), default="float32", help="of activations"
+    )
+    train.add_argument("--repeats", type=int, default=5, help="rounds")
+    train.add_argument("--config", type=Path, help="train on the text of this configuration")
+    train.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="override a setting",
+    )  # fmt: skip
+    train.add_argument(
+        "--peers", nargs="*", choices=("torch", "compiled", "marian", "joeynmt"),
+        help="beside these; default: all that are installed",
+    )  # fmt: skip
+    train.add_argument(
+        "--joeynmt", type=Path, metavar="PYTHON", help="interpreter of an environment with JoeyNMT"
+    )
     decode = kind("decode", "translation: speed beside others, where time goes, memory")
     decode.add_argument("--sentences", type=int, default=512, help="sentences of 16 tokens")
     decode.add_argument("--beam", type=int, default=5, help="hypotheses of a sentence")
