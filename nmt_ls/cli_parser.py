@@ -170,6 +170,15 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     population.add_argument("--vocab-size", type=int, default=2000, help="subwords")
     population.add_argument("--batch-tokens", type=int, default=1024, help="target positions")
     population.add_argument("--repeats", type=int, default=7, help="rounds")
+    scaling = kind("scaling", "the training step on virtual devices: agreement, communication")
+    scaling.add_argument(
+        "--devices", type=int, nargs="+", default=[1, 8, 64], help="numbers of devices of a CPU"
+    )
+    scaling.add_argument("--layers", type=int, default=2, help="of encoder and of decoder")
+    scaling.add_argument("--width", type=int, default=128, help="of the model")
+    scaling.add_argument("--vocab-size", type=int, default=2000, help="subwords")
+    scaling.add_argument("--rows", type=int, default=64, help="pairs of a batch, over all devices")
+    scaling.add_argument("--steps", type=int, default=3, help="training steps")
     decode = kind("decode", "translation: speed beside others, where time goes, memory")
     decode.add_argument("--sentences", type=int, default=512, help="sentences of 16 tokens")
     decode.add_argument("--beam", type=int, default=5, help="hypotheses of a sentence")
