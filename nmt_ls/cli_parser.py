@@ -187,6 +187,16 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     decode.add_argument(
         "--lines", type=int, default=0, help="instead: memory over so many lines, tiny model"
     )
+    decode.add_argument(
+        "--run", type=Path, dest="run_directory", metavar="RUN",
+        help="instead: this run's weights on all sides, real sentences, equal outputs counted",
+    )  # fmt: skip
+    decode.add_argument(
+        "--input", type=Path, dest="source", help="with --run: lines; its first test set"
+    )
+    decode.add_argument(
+        "--compute", choices=("float32", "bfloat16"), default="float32", help="with --run: type"
+    )
 
 
 def _add_config(sub: argparse.ArgumentParser) -> None:
