@@ -139,6 +139,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     from nmt_ls.evaluation.results import finite, results_table, store_results
     from nmt_ls.evaluation.training_text import training_text
+    from nmt_ls.evaluation.training_words import training_word_counts
 
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together")
@@ -148,10 +149,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         sets = test_sets(run, arguments.split)
     found = {}
-    frequencies = None
+    fitted, training = fitted_on_validation(run), training_text(run)
+    frequencies = training_word_counts(run)
     if arguments.frequencies:
         frequencies = word_counts(read_lines(arguments.frequencies))
-    fitted, training = fitted_on_validation(run), training_text(run)
     for data in sets:
         evaluation = evaluate(
             run, data, fitted=fitted, frequencies=frequencies, training=training, progress=True

@@ -79,7 +79,7 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     evaluate.add_argument("--source", type=Path, help="a source file of your own")
     evaluate.add_argument("--reference", type=Path, action="append", help="repeatable")
     evaluate.add_argument(
-        "--frequencies", type=Path, help="training targets: quality by word frequency as well"
+        "--frequencies", type=Path, help="count words here, and not in the run's training targets"
     )
     evaluate.add_argument("--output", type=Path, help="also write the results as JSON")
     _add_decoding(evaluate)

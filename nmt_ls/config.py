@@ -353,6 +353,9 @@ class EvaluationConfig:
     both, fitted on data.validation: four passes over it."""
     empty: bool = True
     """Also how often the empty translation is more probable than what search found."""
+    word_frequency: bool = True
+    """Also how well words are translated that training saw never, seldom or often, where the
+    training text is at hand; its words are counted once and cached."""
     beams: tuple[Annotated[int, Field(ge=1, le=200)], ...] = ()
     """Also BLEU and length ratio of these beam sizes without a length penalty, such as 1, 5, 100:
     they show the bias of search towards short outputs."""
@@ -362,8 +365,8 @@ class EvaluationConfig:
     """Also how tightly hidden states cluster by the word they predict, on the plane of three words
     (Müller et al. 2019): the picture of the report."""
     training_pairs: Count = 0
-    """Also the likelihood of so many training pairs, and by it the gap between new and known text;
-    and accuracy by how often words occur in the training text. 0 measures neither."""
+    """Also the likelihood of so many training pairs, and by it the gap between new and known text.
+    0 measures neither."""
     lowercase_tokenized: bool = False
     """Also lower-cased BLEU over white-space words, as older papers report it; for test sets that
     are tokenised text."""

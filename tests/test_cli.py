@@ -363,6 +363,9 @@ def test_evaluate_fits_on_validation_and_breaks_down(run_dir, folder, capsys):
     assert found["ece_ci95"][0] <= found["ece_ci95"][1]
     options = ["--set", "evaluation.fit=false", "--set", "evaluation.beams=[1, 8]"]
     assert main([*call[:2], *options]) == 0
+    # The words of the run's own training text, where none other is named.
+    again = json.loads((run_dir / "results.json").read_text())["valid"]
+    assert again["by_word_frequency"] == found["by_word_frequency"]
     assert "Fitted" not in capsys.readouterr().out
     curve = json.loads((run_dir / "results.json").read_text())["valid"]["beam_curve"]
     assert [point["beam"] for point in curve] == [1, 8]

@@ -150,6 +150,13 @@ def test_examples_are_where_the_models_differ(comparison):
     assert len(examples) == 6
     assert spreads == sorted(spreads, reverse=True)
     assert {e["seed"] for e in examples} == {1}
+    drawn = comparison["tests"]["flickr"]["drawn"]
+    assert [e["sentence"] for e in drawn] == sorted({e["sentence"] for e in drawn})
+    assert len(drawn) == 4 and all(0 <= e["sentence"] < 40 for e in drawn)
+    # By chance, and not by what the models say: the same in another study of the test set.
+    other = compare(made_up_sweep((0.1, 0.2), (2,)), samples=20)["tests"]["flickr"]["drawn"]
+    assert [e["sentence"] for e in other] == [e["sentence"] for e in drawn]
+    assert {e["seed"] for e in other} == {2} and other[0]["chrf"].keys() == {"0.1", "0.2"}
 
 
 def test_one_seed_has_only_the_bootstrap_over_sentences():

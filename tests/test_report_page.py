@@ -60,6 +60,14 @@ def test_every_section_has_its_figures(text):
     assert len(found) == len(starts)
 
 
+def test_everything_was_measured_and_examples_are_not_only_extremes(text):
+    assert "Not measured" not in text
+    assert text.count("<h4>Drawn by chance</h4>") == 1
+    chosen = text.split("<h4>Drawn by chance</h4>")[1]
+    drawn, extremes = chosen.split("<h4>Where the models differ most")
+    assert (drawn.count('<dl class="example">'), extremes.count('<dl class="example">')) == (4, 6)
+
+
 def test_every_file_opens_on_a_telephone(sweep):
     sizes = {file.name: file.stat().st_size for file in sweep.rglob("*") if file.is_file()}
     assert max(sizes.values()) <= 5_000_000, sizes

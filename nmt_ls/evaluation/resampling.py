@@ -15,7 +15,8 @@ _BLOCK = 4_000_000
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
-    """Random numbers of (seed, purpose): 0 draws sentences, 1 training seeds."""
+    """Random numbers of (seed, purpose): 0 draws sentences, 1 training seeds, 2 what
+    a report shows."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose])))
 
 

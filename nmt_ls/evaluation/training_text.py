@@ -12,8 +12,8 @@ import numpy as np
 from nmt_ls.data import corpora
 from nmt_ls.data.prepare import CORPUS_SEED, encoded_set
 from nmt_ls.decoding.scoring import score_tokens
-from nmt_ls.evaluation.breakdown import word_counts
 from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.evaluation.training_words import count_training_words
 from nmt_ls.training.runs import LoadedRun
 
 _KEPT = (
@@ -54,7 +54,7 @@ def training_text(run: LoadedRun) -> TrainingText | None:
     if not asked:
         return None
     pairs = corpora.load_pairs(config.data.train, config.data, seed=CORPUS_SEED, key="data.train")
-    frequencies = word_counts(line for row in pairs for line in row["references"])
+    frequencies = count_training_words(run)
     places = np.unique(np.linspace(0, len(pairs) - 1, min(asked, len(pairs))).astype(int))
     data = encoded_set("training pairs", pairs.select(places), config.data, run.subwords, "")
     kept = [

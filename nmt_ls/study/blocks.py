@@ -8,11 +8,15 @@ import numpy as np
 
 from nmt_ls.evaluation import significance
 from nmt_ls.evaluation.calibration import merge_reliability
+from nmt_ls.evaluation.resampling import SEED, generator
 from nmt_ls.evaluation.translation import scores_from_statistics
 from nmt_ls.study.decision import corrected, decide, lowest
 from nmt_ls.study.measures import MEASURES, METRICS, Counts, finite, key, measured
 
 EXAMPLES = 6
+"""Sentences shown for being translated most differently."""
+DRAWN = 4
+"""Sentences shown for nothing: drawn by chance, the same in every study of a test set."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ def make_block(
 
     Returns:
       `signatures`, `sentences`, `tokens`, `truth`, `baseline`, `by_smoothing`, `decision` and
-      `calibration` (None where the block does not decide) and `examples`, as `comparison.compare`
-      says.
+      `calibration` (None where the block does not decide), `examples` and `drawn`, as
+      `comparison.compare` says.
     """
     by_smoothing: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, dict[int, float | None]]] = {}
@@ -93,7 +97,7 @@ def make_block(
         "by_smoothing": by_smoothing,
         "decision": decide({e: d["bleu"] for e, d in contrasts.items()}) if decides else None,
         "calibration": lowest(values["ece"]) if decides else None,
-        "examples": _examples(runs, sentences),
+        **_shown(runs, sentences),
     }
 
 
@@ -138,13 +142,14 @@ def _add_holm(contrasts: Mapping[str, dict]) -> None:
             test["p_holm"] = p
 
 
-def _examples(runs: Sequence[Measured], sentences: Mapping[str, int]) -> list[dict]:
-    """The sentences whose chrF differs most between the ε of the first seed."""
+def _shown(runs: Sequence[Measured], sentences: Mapping[str, int]) -> dict[str, list[dict]]:
+    """Of the ε of the first seed: `examples`, the sentences whose chrF differs most between them,
+    and `drawn`."""
     stored = [run for run in runs if run.counts]
     seed = min((run.seed for run in stored), default=None)
     of_seed = {key(run.label_smoothing): run for run in stored if run.seed == seed}
     if len(of_seed) < 2:
-        return []
+        return {"examples": [], "drawn": []}
     scores = {
         epsilon: scores_from_statistics(run.counts["chrf"], "chrf")
         for epsilon, run in of_seed.items()
@@ -152,15 +157,19 @@ def _examples(runs: Sequence[Measured], sentences: Mapping[str, int]) -> list[di
     }
     spread = np.ptp(np.array(list(scores.values())), axis=0)  # [N]
     order = sorted(range(len(spread)), key=lambda i: (-spread[i], i))[:EXAMPLES]
+    by_chance = generator(SEED, purpose=2).permutation(len(spread))[:DRAWN].tolist()
     places = [(test, i) for test, count in sentences.items() for i in range(count)]
-    return [
-        {
+    described = {
+        i: {
             "test": places[i][0],
             "sentence": places[i][1],
             "seed": seed,
             "runs": {epsilon: run.run for epsilon, run in of_seed.items()},
             "chrf": {epsilon: float(of_run[i]) for epsilon, of_run in scores.items()},
         }
-        for i in order
-        if spread[i] > 0
-    ]
+        for i in {*order, *by_chance}
+    }
+    return {
+        "examples": [described[i] for i in order if spread[i] > 0],
+        "drawn": [described[i] for i in sorted(by_chance)],
+    }

@@ -66,7 +66,7 @@ def compare(
       - `decision` (`decision.decide` on BLEU) and `calibration` (`decision.lowest` on ECE) where
         the block decides: the pooled one, and its only test set; None elsewhere;
       - `examples`: sentences whose chrF differs most, each with `test`, `sentence` (from 0),
-        `seed`, `runs` and `chrf` by ε.
+        `seed`, `runs` and `chrf` by ε; `drawn`: as many drawn by chance, of the same form.
 
     Raises:
       UserError: no runs, two runs of one (settings, ε, seed), no run at `baseline`, or runs that

@@ -39,8 +39,8 @@ class Output(NamedTuple):
     """The text in tokens; None where their probabilities are not stored."""
 
 
-def examples(sweep_dir: Path, block: Block) -> list[dict[str, Any]]:
-    """The texts of the sentences that the comparison picked.
+def examples(sweep_dir: Path, block: Block, which: str = "examples") -> list[dict[str, Any]]:
+    """The texts of the sentences that the comparison picked (`examples`) or `drawn` by chance.
 
     Probabilities come from RUN/translations/NAME.jsonl where it is there and of these translations.
 
@@ -49,7 +49,7 @@ def examples(sweep_dir: Path, block: Block) -> list[dict[str, Any]]:
     """
     found = []
     stored: dict[str, list[dict]] = {}
-    for chosen in block.result.get("examples") or ():
+    for chosen in block.result.get(which) or ():
         i, outputs = chosen["sentence"], []
         of_seed = {
             key(run["label_smoothing"]): run for run in block.runs if run["seed"] == chosen["seed"]

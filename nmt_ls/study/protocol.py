@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.comparison import Run
+from nmt_ls.study.decision import SEEDS_NEEDED
+from nmt_ls.study.strength import losses_of, symbol_of
 
 
 def protocol_rows(comparison: dict, runs: Sequence[Run], protocol: dict) -> list[tuple[str, str]]:
@@ -24,10 +27,42 @@ def protocol_rows(comparison: dict, runs: Sequence[Run], protocol: dict) -> list
         )
         if found:
             rows.append((f"{metric} signature", found))
+    rows += [("claims", _claims(comparison))]
     environments = [run["environment"] for run in runs if "environment" in run]
     for name in dict.fromkeys(name for found in environments for name in found):
         rows.append((name, _distinct(found[name] for found in environments if name in found)))
     return rows
+
+
+def _claims(comparison: dict) -> str:
+    losses = losses_of(comparison).values()
+    base = " or ".join(dict.fromkeys(loss.value(comparison["baseline"]) for loss in losses))
+    return (
+        f"differences in BLEU from {base}, of all test sets together: paired t-test over seeds "
+        f"({SEEDS_NEEDED} at least), Holm’s correction over {symbol_of(losses)}, "
+        f"α = {ALPHA:g}"
+    )
+
+
+_ASKED_FOR = {
+    "adjusted": ("likelihood and calibration after temperature and un-mixing", "fit=true"),
+    "beam_curve": ("beam sizes", "beams=[1,5,50]"),
+    "strategies": ("sampling and minimum Bayes risk", "strategies=[sample,mbr]"),
+    "empty_better": ("empty translations", "empty=true"),
+    "by_word_frequency": ("words by their frequency in training", "word_frequency=true"),
+    "projection": ("hidden states", "projection=true"),
+}
+"""What results hold only if asked: in words, and the setting of `evaluation` that asks for it."""
+
+
+def not_measured(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """What no run has measured, and the setting that would have it measured."""
+    results = [one for run in runs for one in run["results"].values()]
+    return [
+        (words, f"evaluation.{setting}")
+        for name, (words, setting) in _ASKED_FOR.items()
+        if not any(one.get(name) for one in results)
+    ]
 
 
 def _flatten(prefix: str, values: dict) -> Iterable[tuple[str, str]]:

@@ -17,7 +17,7 @@ from nmt_ls.study.examples import examples
 from nmt_ls.study.figures.blocks import blocks_of, pooled_blocks
 from nmt_ls.study.grid import words_of
 from nmt_ls.study.latex import latex_table
-from nmt_ls.study.protocol import protocol_rows
+from nmt_ls.study.protocol import not_measured, protocol_rows
 from nmt_ls.study.sections import SECTIONS
 from nmt_ls.study.stored import planned_runs, records_of
 from nmt_ls.study.strength import losses_of, symbol_of
@@ -66,6 +66,7 @@ def write_report(
                 "sentence": sentence(comparison, block.label) if together else "",
                 # Of a large grid as much as is drawn of it: a page that a telephone can open.
                 "examples": examples(sweep_dir, block) if block.label in drawn else [],
+                "drawn": examples(sweep_dir, block, "drawn") if block.label in drawn else [],
             }
             for block in blocks
         ],
@@ -81,6 +82,7 @@ def write_report(
         "varied": _are_varied(runs),
         "runs": _runs_table(runs),
         "protocol": protocol_rows(comparison, runs, protocol),
+        "not_measured": not_measured(runs),
         "command": f"nmt-ls report {shlex.quote(str(sweep_dir))}",
     }
     _write(
@@ -191,6 +193,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = _markdown_cell
+    environment.filters["unbroken"] = _unbroken
     return environment
 
 
@@ -213,6 +216,11 @@ def _runs_table(runs: Sequence[Run]) -> list[list[str]]:
 def _are_varied(runs: Sequence[Run]) -> bool:
     """Whether the sweep has a grid."""
     return any(run.get("settings") for run in runs)
+
+
+def _unbroken(text: str) -> str:
+    """Text whose lines do not end between a symbol and its value."""
+    return re.sub(r"\b([εβp]) ([=<]) ", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", text)
 
 
 def _markdown_cell(text: str) -> str:

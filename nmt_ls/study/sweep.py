@@ -196,6 +196,7 @@ def report(sweep_dir: Path) -> str:
     title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8"))["title"]
     comparison = compare(runs, truth=truth, title=title)
     protocol = _protocol(configs, [run["settings"] for run in runs], truth)
+    protocol["training pairs"] = _listed(_pairs(sweep_dir / run["run"]) for run in runs)
     write_report(sweep_dir, comparison, runs, title=title, protocol=protocol)
     blocks = []
     for test in comparison["tests"]:
@@ -215,9 +216,15 @@ def _protocol(
     for key in dict.fromkeys(key for one in settings for key in one):
         protocol[f"grid of {key}"] = _listed(one[key] for one in settings if key in one)
     protocol |= _merged([_protocol_of(config) for config in configs])
+    protocol["seeds"] = _listed(config.seed for config in configs)
     for name, values in truth.items():
         protocol[f"{name}: sentences that the grammar has"] = f"{values['sentences_in_all']:,}"
     return protocol
+
+
+def _pairs(run_dir: Path) -> str:
+    found = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
+    return f"{found['pairs_kept']:,} of {found['pairs_read']:,}"
 
 
 def _merged(protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:
