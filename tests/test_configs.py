@@ -1,5 +1,6 @@
 """The shipped configurations: each loads, says what it is, and is what its header claims."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def test_the_promised_configurations_are_there():
         "quickstart",
         "multi30k_en_de_cpu",
         "multi30k_en_de_tiny",
+        "multi30k_study",
         "tatoeba_en_de",
         "wmt_base",
         "wmt_big",
@@ -85,6 +87,22 @@ def test_tiny_is_the_published_recipe():
     assert (training.batch_tokens, training.average_last) == (2 * 4096, 10)
     decoding = config.decoding
     assert (decoding.beam, decoding.length_penalty, decoding.length_alpha) == (5, "average", 1)
+
+
+def test_the_study_is_the_published_recipe_over_epsilon_and_dropout():
+    recipe, study = (
+        load_config(FOLDER / f"{name}.yaml") for name in ("multi30k_en_de_tiny", "multi30k_study")
+    )
+    assert (study.data, study.subwords, study.model) == (recipe.data, recipe.subwords, recipe.model)
+    assert (study.loss, study.decoding) == (recipe.loss, recipe.decoding)
+    undecisive = ("validate_every", "keep_best")
+    same = {name: getattr(recipe.training, name) for name in undecisive}
+    assert dataclasses.replace(study.training, **same) == recipe.training
+    assert study.evaluation.lowercase_tokenized
+    assert len(study.sweep.smoothing) == 7
+    assert {0.0, 0.1} < set(study.sweep.smoothing)
+    assert study.sweep.seeds == 5
+    assert study.sweep.grid == {"model.dropout": (0, 0.3)}
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class PeerTask(NamedTuple):
     """tokens=0: where an output ends at the latest, end-of-sentence included."""
     length_alpha: float = 1.0
     """A score is log p over the number of tokens to this power."""
+    never: tuple[int, ...] = ()
+    """With a folder: ids that are not put out."""
     compute: str = "float32"
     """Or bfloat16."""
 
@@ -131,7 +133,7 @@ def _ctranslate2(task: PeerTask) -> Peer:
         )  # fmt: skip
     shortest, longest = task.limits
     # end-of-sentence does not count in its limits.
-    options = {
+    options: dict[str, Any] = {
         "beam_size": task.beam,
         "max_batch_size": task.batch_sentences,
         "length_penalty": task.length_alpha,
@@ -144,6 +146,8 @@ def _ctranslate2(task: PeerTask) -> Peer:
     else:  # an exported model adds the end itself
         named, names = task.pieces
         source = [[named[i] for i in ids[:-1]] for ids in task.source_ids]
+    if task.never:
+        options["suppress_sequences"] = [[names[i]] for i in task.never]
     numbers = {name: i for i, name in enumerate(names)}
     return Peer(
         lambda: translator.translate_batch(source, **options),
@@ -230,6 +234,7 @@ def _hugging_face(task: PeerTask) -> Peer:
             ids[i, : len(row)] = torch.tensor(row)
         batches.append((ids.to(device), (ids != task.pad).long().to(device)))
     shortest, longest = task.limits
+    banned = {"bad_words_ids": [[i] for i in task.never]} if task.never else {}
 
     def translate() -> list[list[int]]:
         found = []
@@ -238,7 +243,7 @@ def _hugging_face(task: PeerTask) -> Peer:
                 outputs = model.generate(
                     input_ids=ids, attention_mask=mask, num_beams=task.beam, do_sample=False,
                     min_new_tokens=shortest, max_new_tokens=longest,
-                    length_penalty=task.length_alpha,
+                    length_penalty=task.length_alpha, **banned,
                 )  # fmt: skip
                 found += outputs.tolist()
         return found

@@ -47,7 +47,8 @@ def measure_run(
     """Times beam search over real sentences with the weights of a run, and compares what is said.
 
     Ours goes from text to text, the others from ids to ids. Each searches its own way up to the end
-    that the model finds: with the run's length penalty, within the longest of our limits.
+    that the model finds: with the run's length penalty, within the longest of our limits, and
+    without the tokens that we never put out (padding, begin-of-sentence).
 
     Args:
       run_directory: the run; what can hold its weights is exported from it.
@@ -85,6 +86,7 @@ def measure_run(
         model.feed_forward, beam, batch_sentences, 0, run.subwords.eos, run.subwords.pad,
         pieces=(piece_list(run.subwords, "source"), piece_list(run.subwords, "target")),
         longest=limit, length_alpha=_alpha(run), compute=compute,
+        never=tuple(sorted({run.subwords.pad, run.subwords.bos})),
     )  # fmt: skip
     outputs, workers = {}, []
     with _exported(run, installed() if peers else []) as (folders, left_out):

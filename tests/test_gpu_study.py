@@ -1,0 +1,135 @@
+"""The GPU study in pieces: one stage with the real command line, the rest with made-up results."""
+
+import importlib.util
+import json
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+import pytest
+
+from nmt_ls.bench.stages import Step
+from nmt_ls.bench.targets import Row
+from nmt_ls.config_files import load_config
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "gpu_study"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    loader = SourceFileLoader("gpu_study", str(SCRIPT))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    # Called here and not in a process of its own, it leaves ours as it was.
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.chdir(SCRIPT.parents[1])
+    return module
+
+
+def test_one_stage_from_the_command_line_to_its_rows(script, tmp_path, capsys) -> None:
+    arguments = ["--tiny", "--out", str(tmp_path), "--only", "reproduction", "--seconds", "600"]
+    assert script.main(arguments) == 0, (tmp_path / "logs" / "reproduction.log").read_text()
+    stored = json.loads((tmp_path / "reproduction.json").read_text())
+    (row,) = stored["rows"]
+    assert row["what"] == "BLEU of 2 seeds"
+    assert row["met"] in (True, False)
+    assert stored["tiny"]
+    text = capsys.readouterr().out
+    assert "reproduction" in text and text.count("unmeasured") == len(script.STAGES) - 1
+    assert "its figures mean nothing" in text
+    # A stage that has its result is not begun again.
+    (tmp_path / "steps" / "reproduction.json").unlink()
+    assert script.main(arguments) == 0
+    assert not (tmp_path / "steps" / "reproduction.json").exists()
+
+
+def made_up(script, monkeypatch, **commands):
+    """Each stage with one step that runs this Python code."""
+    stages = {
+        name: script.Stage(
+            name,
+            lambda study, name=name, code=code: [Step(name, [script.sys.executable, "-c", code])],
+            lambda study, name=name: [Row(name, "1")],
+        )
+        for name, code in commands.items()
+    }
+    monkeypatch.setattr(script, "STAGES", stages)
+
+
+def test_a_stage_that_fails_stops_no_other(script, tmp_path, monkeypatch, capsys) -> None:
+    made_up(script, monkeypatch, first="1/0", second="")
+    assert script.main(["--out", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "first: status 1" in told.err
+    assert "| first" in told.out and "unmeasured" in told.out
+    assert not (tmp_path / "first.json").exists()
+    assert (tmp_path / "second.json").exists()
+    assert "ZeroDivisionError" in (tmp_path / "logs" / "first.log").read_text()
+    made_up(script, monkeypatch, first="", second="1/0")  # the second is not run again
+    assert script.main(["--out", str(tmp_path)]) == 0
+
+
+def test_a_call_whose_time_is_over_says_so(script, tmp_path, monkeypatch) -> None:
+    made_up(script, monkeypatch, first="", second="import time; time.sleep(30)")
+    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run))
+    assert script.main(["--out", str(tmp_path)]) == 3
+    assert (tmp_path / "first.json").exists()
+    assert not (tmp_path / "second.json").exists()
+
+
+def _out_of_time(script, run):
+    def stopped(self, step):
+        if step.name == "second":
+            raise script.OutOfTime
+        run(self, step)
+
+    return stopped
+
+
+def test_a_bench_that_is_not_there_is_the_stages_error(script, tmp_path, monkeypatch) -> None:
+    stage = script.STAGES["decode"]._replace(
+        steps=lambda study: [study.bench("decode", "nothing", ())]
+    )
+    monkeypatch.setattr(script, "STAGES", {"decode": stage})
+    assert script.main(["--out", str(tmp_path)]) == 1
+    assert "nothing" in (tmp_path / "logs" / "decode.log").read_text()
+
+
+def test_strategies_are_of_two_values_and_two_seeds(script, tmp_path) -> None:
+    study = script.Study(tmp_path, tiny=False)
+    with pytest.raises(script.StepFailed, match="study"):
+        list(script.strategies_steps(study))
+    entries = [
+        {"run": f"e{e}_s{s}_d{d}", "label_smoothing": e, "seed": s,
+         "settings": {"model.dropout": d}}
+        for e in (0, 0.05, 0.1, 0.2) for s in (1, 2, 3) for d in (0, 0.3)
+    ]  # fmt: skip
+    study.study.mkdir()
+    (study.study / "plan.json").write_text(json.dumps({"title": "", "runs": entries}))
+    names = [step.name for step in script.strategies_steps(study)]
+    assert names == [f"strategies_e{e}_s{s}_d0.3" for e in (0, 0.1) for s in (1, 2)]
+
+
+def test_commands_name_configurations_that_load(script, tmp_path) -> None:
+    study = script.Study(tmp_path, tiny=False)
+    for path in study.configs.values():
+        assert path.is_file()
+    for stage in ("study", "reproduction", "time_to_quality", "tatoeba"):
+        for step in script.STAGES[stage].steps(study):
+            words = list(step.command)
+            if words[3] not in ("train", "sweep"):
+                continue
+            overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+            assert load_config(Path(words[4]), overrides).data.tests
+            assert step.continues
+
+
+def test_the_study_trains_what_hugging_face_can_hold(script, tmp_path) -> None:
+    (train, _) = script.tatoeba_steps(script.Study(tmp_path, tiny=False))
+    assert "model.norm=post" in train.command
+
+
+def test_the_list_and_wrong_calls(script, capsys) -> None:
+    assert script.main(["--list"]) == 0
+    assert "newstest2014" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        script.main([])

@@ -1,0 +1,92 @@
+"""Commands in pieces: what is done is not done again, what runs too long is stopped and goes on."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nmt_ls.bench.stages import OutOfTime, Pieces, Step, StepFailed
+
+
+def python(name: str, code: str, **options) -> Step:
+    return Step(name, [sys.executable, "-c", code], **options)
+
+
+def test_a_step_is_done_once(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    step = python("one", f"open({str(lines)!r}, 'a').write('x')")
+    Pieces(tmp_path, 60).run(step)
+    again = Pieces(tmp_path, 60)
+    assert again.is_done("one")
+    again.run(step)
+    assert again.begun == 0
+    assert lines.read_text() == "x"
+    assert len(again.record("one")["seconds"]) == 1
+
+
+def test_what_fails_says_where_its_log_is(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, 60)
+    with pytest.raises(StepFailed, match=r"status 3; .*bad\.log"):
+        pieces.run(python("bad", "import sys; print('why'); sys.exit(3)"))
+    assert (tmp_path / "logs" / "bad.log").read_text() == "why\n"
+    assert not pieces.is_done("bad")
+
+
+CODE = """
+import pathlib, signal, sys, time
+mark = pathlib.Path({mark!r})
+def stop(number, frame):
+    mark.write_text("checkpoint")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+if mark.exists():
+    sys.exit(0)
+time.sleep(60)
+"""
+
+
+def test_a_long_step_goes_on_in_the_next_call(tmp_path: Path) -> None:
+    code = CODE.format(mark=str(tmp_path / "mark"))
+    step = python("long", code, continues=True)
+    began = time.monotonic()
+    with pytest.raises(OutOfTime):
+        Pieces(tmp_path, 4).run(step)
+    assert time.monotonic() - began < 6
+    assert (tmp_path / "mark").read_text() == "checkpoint"
+    later = Pieces(tmp_path, 20)
+    later.run(step)
+    assert later.is_done("long")
+    assert len(later.record("long")["seconds"]) == 2
+
+
+def test_what_hears_no_signal_is_killed(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(OutOfTime):
+        Pieces(tmp_path, 3).run(python("deaf", code, continues=True))
+    assert time.monotonic() - began < 6
+
+
+def test_what_begins_anew_and_needs_more_than_a_call_fails(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="--seconds"):
+        Pieces(tmp_path, 2).run(python("slow", "import time; time.sleep(60)"))
+
+
+def test_what_begins_anew_waits_for_a_call_of_its_own(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, 30)
+    pieces.run(python("first", ""))
+    pieces.end = time.monotonic() + 10  # less than half is left
+    with pytest.raises(OutOfTime):
+        pieces.run(python("second", ""))
+    assert not pieces.is_done("second")
+    pieces.run(python("third", "", continues=True))
+    assert pieces.is_done("third")
+
+
+def test_variables_reach_the_command(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, 60, {"NMT_LS_TRIED": "7"})
+    pieces.run(python("told", "import os; print(os.environ['NMT_LS_TRIED'])"))
+    assert (tmp_path / "logs" / "told.log").read_text() == "7\n"
+    assert json.loads((tmp_path / "steps" / "told.json").read_text())["done"]
