@@ -35,7 +35,7 @@ SETTINGS = {
     },
     "training": {
         "max_steps": 500,
-        "batch_tokens": 1024,
+        "batch_tokens": 512,
         "shapes": 1,
         "learning_rate": 3e-3,
         "schedule": "linear",
@@ -50,9 +50,9 @@ SETTINGS = {
 
 
 def write_texts(folder: Path) -> Path:
-    """Sentences of 2 to 8 words after the task's name, and the configuration.
+    """Sentences of 2 to 6 words after the task's name, and the configuration.
 
-    4,000 to train on, of either task alike; 100 to test each.
+    4,000 to train on, half of them of each task; 100 to test each.
     """
     generator = np.random.default_rng(0)
     for name, count, tasks in (
@@ -63,7 +63,7 @@ def write_texts(folder: Path) -> Path:
         for i in range(count):
             task = tasks[i % len(tasks)]
             words = [
-                WORDS[j] for j in generator.integers(len(WORDS), size=generator.integers(2, 9))
+                WORDS[j] for j in generator.integers(len(WORDS), size=generator.integers(2, 7))
             ]
             sources.append(" ".join([task, *words]))
             targets.append(" ".join(words[:: TASKS[task]]))
