@@ -170,6 +170,39 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     population.add_argument("--vocab-size", type=int, default=2000, help="subwords")
     population.add_argument("--batch-tokens", type=int, default=1024, help="target positions")
     population.add_argument("--repeats", type=int, default=7, help="rounds")
+    train = kind("train", "training: speed beside others, and beside its own matrix products")
+    train.add_argument(
+        "--size", choices=("tiny", "cpu", "base", "big"), default="cpu", help="model and batches"
+    )
+    train.add_argument("--steps", type=int, default=4, help="batches of a round")
+    train.add_argument(
+        "--batch-tokens", type=int, default=0, help="target positions; 0: the size's"
+    )
+    train.add_argument(
+        "--compute", choices=("float32", "bfloat16"), default="float32", help="of activations"
+    )
+    train.add_argument("--repeats", type=int, default=5, help="rounds")
+    train.add_argument("--config", type=Path, help="train on the text of this configuration")
+    train.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="override a setting",
+    )  # fmt: skip
+    train.add_argument(
+        "--peers", nargs="*", choices=("torch", "compiled", "marian", "joeynmt"),
+        help="beside these; default: all that are installed",
+    )  # fmt: skip
+    train.add_argument(
+        "--joeynmt", type=Path, metavar="PYTHON", help="interpreter of an environment with JoeyNMT"
+    )
+    scaling = kind("scaling", "the training step on virtual devices: agreement, communication")
+    scaling.add_argument(
+        "--devices", type=int, nargs="+", default=[1, 8, 64], help="numbers of devices of a CPU"
+    )
+    scaling.add_argument("--layers", type=int, default=2, help="of encoder and of decoder")
+    scaling.add_argument("--width", type=int, default=128, help="of the model")
+    scaling.add_argument("--vocab-size", type=int, default=2000, help="subwords")
+    scaling.add_argument("--rows", type=int, default=64, help="pairs of a batch, over all devices")
+    scaling.add_argument("--steps", type=int, default=3, help="training steps")
     decode = kind("decode", "translation: speed beside others, where time goes, memory")
     decode.add_argument("--sentences", type=int, default=512, help="sentences of 16 tokens")
     decode.add_argument("--beam", type=int, default=5, help="hypotheses of a sentence")
@@ -177,6 +210,16 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     decode.add_argument("--repeats", type=int, default=5, help="rounds")
     decode.add_argument(
         "--lines", type=int, default=0, help="instead: memory over so many lines, tiny model"
+    )
+    decode.add_argument(
+        "--run", type=Path, dest="run_directory", metavar="RUN",
+        help="instead: this run's weights on all sides, real sentences, equal outputs counted",
+    )  # fmt: skip
+    decode.add_argument(
+        "--input", type=Path, dest="source", help="with --run: lines; its first test set"
+    )
+    decode.add_argument(
+        "--compute", choices=("float32", "bfloat16"), default="float32", help="with --run: type"
     )
 
 

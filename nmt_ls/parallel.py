@@ -111,16 +111,23 @@ class DataParallel:
         """
 
         def call(state, batch, *scalars):
-            axes = (None, 0, *(None for _ in scalars))
             key = len(scalars)
             if key not in compiled:
-                compiled[key] = jax.pmap(
-                    fn, AXIS, in_axes=axes, out_axes=None, devices=self._devices, donate_argnums=0
-                )
+                compiled[key] = self._program(fn, key)
             return compiled[key](state, batch, *scalars)
 
         compiled: dict[int, Callable] = {}
         return call
+
+    def lowered(self, fn: Callable, state: Any, batch: Any, *scalars: Any) -> jax.stages.Lowered:
+        """The program of `step` for these arguments (shapes will do): to compile and look at."""
+        return self._program(fn, len(scalars)).lower(state, batch, *scalars)
+
+    def _program(self, fn: Callable, scalars: int) -> Any:
+        axes = (None, 0, *(None for _ in range(scalars)))
+        return jax.pmap(
+            fn, AXIS, in_axes=axes, out_axes=None, devices=self._devices, donate_argnums=0
+        )
 
     def rows(self, fn: Callable) -> Callable:
         """`fn(params, rows) → rows'` on this host's devices, for evaluation and decoding.

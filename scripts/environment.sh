@@ -41,7 +41,8 @@ print(sys.version, hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest
   if [[ $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
     echo "Installing into .venv (once; some minutes)" >&2
     rm -f "$stamp"
-    .venv/bin/python -m pip install --quiet --editable ".$extras"
+    # Python compiles what it imports by itself; most of what is installed is never imported.
+    .venv/bin/python -m pip install --quiet --no-compile --editable ".$extras"
     printf '%s' "$wanted" >"$stamp"
   fi
 }

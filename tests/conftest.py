@@ -1,5 +1,10 @@
-"""Eight virtual CPU devices and a cache of our own, set before anything imports jax."""
+"""Eight virtual CPU devices and a cache of our own, set before anything imports jax.
 
+The cache is one for all of pytest-xdist's workers and for what tests start: a program that has
+been compiled in one of them is not compiled in another.
+"""
+
+import gc
 import os
 import tempfile
 from importlib.metadata import version
@@ -18,8 +23,9 @@ if not os.environ.get("NMT_LS_TESTS_OPTIMIZED"):
     _flags += " " + QUICK
 os.environ["XLA_FLAGS"] = _flags.strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
-_cache = tempfile.TemporaryDirectory(prefix="nmt-ls-tests-")
-os.environ["NMT_LS_CACHE"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its controller's
+    _cache = tempfile.TemporaryDirectory(prefix="nmt-ls-tests-")
+    os.environ["NMT_LS_CACHE"] = _cache.name
 
 # Files that take long though their tests are few; a worker that begins one of them last would work
 # on alone (pytest-xdist's own order, by the number of tests, is off in scripts/test).
@@ -27,5 +33,11 @@ _FIRST = ("system", "sweep", "trainer", "cli", "population", "population_step", 
 
 
 def pytest_collection_modifyitems(items):
+    from nmt_ls.compilation import enable_compilation_cache
+
+    enable_compilation_cache()
     order = {f"test_{name}.py": place for place, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    # What has been imported stays; the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()

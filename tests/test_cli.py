@@ -35,6 +35,7 @@ SETTINGS = {
         "batch_tokens": 64,
         "shapes": 1,
         "warmup_steps": 2,
+        "devices": 2,
         "log_every": 2,
         "validate_every": 3,
         "checkpoint_every": 2,

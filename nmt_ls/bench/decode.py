@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from tabulate import tabulate
@@ -20,9 +20,8 @@ from nmt_ls.bench.decode_peers import (
     installed,
     packages_of,
 )
+from nmt_ls.bench.decode_run import OURS, describe_equal, measure_run
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
-
-OURS = "nmt-ls"
 
 WANTED = {CTRANSLATE2: 1.0, HUGGING_FACE: 2.0}
 """Our sentences per second over a peer's: at least so many."""
@@ -36,6 +35,9 @@ def bench_decode(
     tokens: int = 16,
     repeats: int = 5,
     lines: int = 0,
+    run_directory: Path | None = None,
+    source: Path | None = None,
+    compute: Literal["float32", "bfloat16"] = "float32",
     peers: bool = True,
     folders: Mapping[str, Path] | None = None,
     **shape: Any,
@@ -52,6 +54,8 @@ def bench_decode(
       repeats: rounds, after one that does not count.
       lines: so many lines through a tiny model from file to file, for its memory, and nothing
         else; 0: the rest.
+      run_directory: instead, the weights of this run on all sides: see `measure_run`.
+      source, compute: of `measure_run`.
       peers: others too, where they are installed.
       folders: models for the peers, by name; without one a peer has random weights.
       shape: of `make_problem`: `model`, `vocab_size`, `seed`.
@@ -63,7 +67,8 @@ def bench_decode(
       name, seconds (of one batch or one step; the median), times (a batch), share (of the batch).
 
     Raises:
-      ValueError: numbers under 1.
+      ValueError: numbers under 1; options that do not go together.
+      UserError: see `measure_run`.
     """
     settings = {
         "sentences": sentences,
@@ -77,6 +82,15 @@ def bench_decode(
         least = {"lines": 0, "tokens": 2}.get(name, 1)
         if value < least:
             raise ValueError(f"{name}={value}: at least {least}")
+    if run_directory is not None:
+        if lines:
+            raise ValueError("--lines and --run exclude each other")
+        return measure_run(
+            run_directory, source=source, sentences=sentences, beam=beam,
+            batch_sentences=batch_sentences, repeats=repeats, compute=compute, peers=peers,
+        )  # fmt: skip
+    if source is not None or compute != "float32":
+        raise ValueError("--input and --compute go with --run; random weights are float32")
     names = installed() if peers and not lines else []
     result = about(settings, ("jax", "jaxlib", "flax", *packages_of(names)))
     result["machine"]["device"] = jax.devices()[0].device_kind
@@ -142,22 +156,16 @@ def describe(result: dict[str, Any]) -> str:
     if "lines" in result:
         return f"{describe_lines(result['lines'])}\n\n{describe_machine(result)}"
     s = result["settings"]
-    ratios = {r["beside"]: r for r in result["ratios"]}
-    sides = [
-        [
-            side["name"],
-            f"{side['sentences_per_second']:.1f}",
-            f"{ratios[side['name']]['ratio']:.2f}" if side["name"] in ratios else "",
-            f"≥ {ratios[side['name']]['wanted']:g}" if side["name"] in ratios else "",
-        ]
-        for side in result["sides"]
-    ]
-    rates = tabulate(
-        sides,
-        ["", "sentences/s", "ours / theirs", "asked for"],
-        disable_numparse=True,
-        colalign=("left", *["right"] * 3),
-    )
+    rates = _rates(result)
+    if "equal" in result:
+        return (
+            f"{s['sentences']:,} sentences of {s['source']} by {s['run']} ({s['checkpoint']}) into "
+            f"{result['outputs_tokens']:.1f} tokens each on average,\nbeam {s['beam']}, "
+            f"{s['batch_sentences']} at a time, {s['compute']}, the same weights on all sides;\n"
+            f"median of {s['repeats']} rounds in turn, on {result['machine']['device']}, "
+            f"{os.cpu_count()} cores, {result['machine']['devices']} devices\n\n{rates}\n\n"
+            f"{describe_equal(result)}\n\n{describe_machine(result)}"
+        )
     rows = [
         [p["name"], f"{p['seconds'] * 1e3:.2f}", str(p["times"]), f"{p['share']:.1%}"]
         for p in result["parts"]
@@ -178,4 +186,26 @@ def describe(result: dict[str, Any]) -> str:
         f"{os.cpu_count()} cores as {result['machine']['devices']} devices\n\n{rates}\n\n"
         f"One batch takes {result['batch_seconds'] * 1e3:.0f} ms. Its parts, each compiled and "
         f"timed alone on one device's share:\n\n{where}\n\n{describe_machine(result)}"
+    )
+
+
+def _rates(result: dict[str, Any]) -> str:
+    ratios = {r["beside"]: r for r in result["ratios"]}
+    sides = []
+    for side in result["sides"]:
+        ratio = ratios.get(side["name"])
+        wanted = ratio and ratio["wanted"]
+        sides.append(
+            [
+                side["name"],
+                f"{side['sentences_per_second']:.1f}",
+                f"{ratio['ratio']:.2f}" if ratio else "",
+                f"≥ {wanted:g}" if wanted else "",
+            ]
+        )
+    return tabulate(
+        sides,
+        ["", "sentences/s", "ours / theirs", "asked for"],
+        disable_numparse=True,
+        colalign=("left", *["right"] * 3),
     )

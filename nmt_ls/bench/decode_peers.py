@@ -1,7 +1,7 @@
 """Other translators, where they are installed, each in a process of its own.
 
 A peer is given the folder of a model that it can load, or none: then it has random weights of the
-same shapes, which cost the same.
+same shapes, which cost the same. It computes on the GPU where its own build finds one.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ HUGGING_FACE = "Hugging Face generate, float32"
 
 
 class PeerTask(NamedTuple):
-    """What a peer does: so many sentences of ids into so many tokens each."""
+    """What a peer does: sentences of ids into so many tokens each, or up to their ends."""
 
     source_ids: list[list[int]]
     """End-of-sentence included."""
@@ -34,11 +34,33 @@ class PeerTask(NamedTuple):
     beam: int
     batch_sentences: int
     tokens: int
-    """Of each output, end-of-sentence included."""
+    """Of each output, end-of-sentence included; 0: it ends where the model says so."""
     eos: int
     pad: int
     folder: Path | None = None
     """The peer's model; None: random weights."""
+    pieces: tuple[list[str], list[str]] | None = None
+    """With a folder: what it calls the ids of source and target."""
+    longest: int = 0
+    """tokens=0: where an output ends at the latest, end-of-sentence included."""
+    length_alpha: float = 1.0
+    """A score is log p over the number of tokens to this power."""
+    compute: str = "float32"
+    """Or bfloat16."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Fewest and most tokens of an output, end-of-sentence included."""
+        return (self.tokens, self.tokens) if self.tokens else (1, self.longest)
+
+
+class Peer(NamedTuple):
+    """A translator that is ready."""
+
+    translate: Callable[[], Any]
+    """All sentences, once."""
+    ids: Callable[[Any], list[list[int]]]
+    """What `translate` returned as ids in the order of the sentences, without end-of-sentence."""
 
 
 def installed() -> list[str]:
@@ -55,6 +77,7 @@ class PeerWorker:
     """Runs a peer when asked: its threads and XLA's would wait for each other in one process."""
 
     def __init__(self, name: str, task: PeerTask):
+        self.name = name
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._process = context.Process(target=_loop, args=(theirs, name, task), daemon=True)
@@ -63,8 +86,18 @@ class PeerWorker:
 
     def run(self) -> float:
         """Seconds of one translation of all sentences."""
-        self._ours.send("run")
-        return self._ours.recv()
+        return self._ask("run")
+
+    def outputs(self) -> list[list[int]]:
+        """Ids of the translations of the last run, without end-of-sentence."""
+        return self._ask("outputs")
+
+    def _ask(self, what: str) -> Any:
+        try:
+            self._ours.send(what)
+            return self._ours.recv()
+        except (EOFError, BrokenPipeError):
+            raise RuntimeError(f"{self.name} has ended; it has said why") from None
 
     def close(self) -> None:
         """End the process."""
@@ -73,33 +106,53 @@ class PeerWorker:
 
 
 def _loop(pipe: Connection, name: str, task: PeerTask) -> None:
-    translate = _PEERS[name][1](task)
+    peer, found = _PEERS[name][1](task), list[Any]()
+
+    def run() -> None:
+        found[:] = [peer.translate()]
+
     while True:
         try:
-            pipe.recv()
+            asked = pipe.recv()
         except EOFError:
             return
-        pipe.send(timed(translate))
+        pipe.send(timed(run) if asked == "run" else peer.ids(found[0]))
 
 
-def _ctranslate2(task: PeerTask) -> Callable[[], Any]:
+def _ctranslate2(task: PeerTask) -> Peer:
     import ctranslate2
 
+    on_gpu = ctranslate2.get_cuda_device_count() > 0
     with tempfile.TemporaryDirectory(prefix="nmt_ls_bench_") as random:
         folder = task.folder or _random_ctranslate2(task, Path(random))
         translator = ctranslate2.Translator(
-            str(folder), device="cpu", compute_type="float32", inter_threads=1,
-            intra_threads=os.cpu_count() or 1,
+            str(folder), device="cuda" if on_gpu else "cpu", compute_type=task.compute,
+            inter_threads=1, intra_threads=os.cpu_count() or 1,
         )  # fmt: skip
+    shortest, longest = task.limits
     # end-of-sentence does not count in its limits.
     options = {
         "beam_size": task.beam,
         "max_batch_size": task.batch_sentences,
-        "min_decoding_length": task.tokens - 1,
-        "max_decoding_length": task.tokens - 1,
+        "length_penalty": task.length_alpha,
+        "min_decoding_length": shortest - 1,
+        "max_decoding_length": longest - 1,
     }
-    source = [[f"p{i}" for i in ids[:-1]] + ["</s>"] for ids in task.source_ids]
-    return lambda: translator.translate_batch(source, **options)
+    if task.pieces is None:
+        names = [_piece(i) for i in range(task.vocab_size)]
+        source = [[names[i] for i in ids[:-1]] + ["</s>"] for ids in task.source_ids]
+    else:  # an exported model adds the end itself
+        named, names = task.pieces
+        source = [[named[i] for i in ids[:-1]] for ids in task.source_ids]
+    numbers = {name: i for i, name in enumerate(names)}
+    return Peer(
+        lambda: translator.translate_batch(source, **options),
+        lambda found: [[numbers[piece] for piece in one.hypotheses[0]] for one in found],
+    )
+
+
+def _piece(index: int) -> str:
+    return {0: "<blank>", 1: "<unk>", 2: "<s>", 3: "</s>"}.get(index, f"p{index}")
 
 
 def _random_ctranslate2(task: PeerTask, folder: Path) -> Path:
@@ -137,7 +190,7 @@ def _random_ctranslate2(task: PeerTask, folder: Path) -> Path:
         attention(block.attention, width, 2 * width, width)
     spec.decoder.projection.weight = table
     spec.decoder.projection.bias = np.zeros(size, np.float32)
-    pieces = ["<blank>", "<unk>", "<s>", "</s>", *(f"p{i}" for i in range(4, size))]
+    pieces = [_piece(i) for i in range(size)]
     spec.register_source_vocabulary(pieces)
     spec.register_target_vocabulary(pieces)
     spec.validate()
@@ -145,7 +198,7 @@ def _random_ctranslate2(task: PeerTask, folder: Path) -> Path:
     return folder
 
 
-def _hugging_face(task: PeerTask) -> Callable[[], Any]:
+def _hugging_face(task: PeerTask) -> Peer:
     import torch
     from transformers import MarianConfig, MarianMTModel
 
@@ -165,28 +218,42 @@ def _hugging_face(task: PeerTask) -> Callable[[], Any]:
                 decoder_start_token_id=task.pad,
             )
         )  # fmt: skip
-    model.eval()
-    ordered = sorted(task.source_ids, key=len, reverse=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.eval().to(device, getattr(torch, task.compute))
+    model.generation_config.max_length = None  # it would warn of two limits
+    order = sorted(range(len(task.source_ids)), key=lambda i: -len(task.source_ids[i]))
     batches = []
-    for first in range(0, len(ordered), task.batch_sentences):
-        rows = ordered[first : first + task.batch_sentences]
+    for first in range(0, len(order), task.batch_sentences):
+        rows = [task.source_ids[i] for i in order[first : first + task.batch_sentences]]
         ids = torch.full((len(rows), len(rows[0])), task.pad)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
-        batches.append((ids, (ids != task.pad).long()))
+        batches.append((ids.to(device), (ids != task.pad).long().to(device)))
+    shortest, longest = task.limits
 
-    def translate() -> None:
+    def translate() -> list[list[int]]:
+        found = []
         with torch.inference_mode():
             for ids, mask in batches:
-                model.generate(
+                outputs = model.generate(
                     input_ids=ids, attention_mask=mask, num_beams=task.beam, do_sample=False,
-                    min_new_tokens=task.tokens, max_new_tokens=task.tokens,
+                    min_new_tokens=shortest, max_new_tokens=longest,
+                    length_penalty=task.length_alpha,
                 )  # fmt: skip
+                found += outputs.tolist()
+        return found
 
-    return translate
+    def in_order(found: list[list[int]]) -> list[list[int]]:
+        placed: list[list[int]] = [[]] * len(found)
+        for i, row in zip(order, found, strict=True):
+            after = row[1:]  # what decoding starts with is not said
+            placed[i] = after[: after.index(task.eos)] if task.eos in after else after
+        return placed
+
+    return Peer(translate, in_order)
 
 
-_PEERS: Mapping[str, tuple[tuple[str, ...], Callable[[PeerTask], Callable[[], Any]]]] = {
+_PEERS: Mapping[str, tuple[tuple[str, ...], Callable[[PeerTask], Peer]]] = {
     CTRANSLATE2: (("ctranslate2",), _ctranslate2),
     HUGGING_FACE: (("torch", "transformers"), _hugging_face),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
+from nmt_ls.bench.random_batch import PAD, random_batch
 from nmt_ls.config import LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.data.batches import Batch
 from nmt_ls.model import DropoutRates
@@ -34,7 +35,7 @@ STEP_WANTED = 1.05
 COMPILATION_WANTED = 0.25
 """First call together beside as many first calls alone: at most."""
 
-_BOS, _PAD, _TOKENS = 2, 0, 32
+_BOS, _TOKENS = 2, 32
 _SEEDS = 2
 
 
@@ -128,7 +129,7 @@ class _Bench:
         training = TrainingConfig(batch_tokens=batch_tokens, devices=1)
         sizes = (vocab_size, vocab_size)
         self.parallel = DataParallel(1)
-        self.step = make_step(model, LossConfig(), training, sizes, _BOS, _PAD)
+        self.step = make_step(model, LossConfig(), training, sizes, _BOS, PAD)
         self.seeds = [i % _SEEDS for i in range(members)]
         self.smoothing = np.linspace(0, 0.3, members, dtype=np.float32)
         self.rates = DropoutRates(np.float32(model.dropout), np.float32(0), np.float32(0))
@@ -137,7 +138,9 @@ class _Bench:
         states = [initial_state(model, training, sizes, seed) for seed in range(kinds)]
         self.states = [jax.tree.map(np.asarray, states[seed]) for seed in self.seeds]
         rows = batch_tokens // _TOKENS
-        self.batches = [_random_batch(seed, rows, vocab_size) for seed in range(kinds)]
+        self.batches = [
+            random_batch(seed, rows, vocab_size, length=_TOKENS) for seed in range(kinds)
+        ]
 
     def alone(self) -> Callable[[], None]:
         step = self.parallel.step(self.step)
@@ -182,16 +185,6 @@ class _Bench:
             jax.block_until_ready((states, sums))
 
         return run
-
-
-def _random_batch(seed: int, rows: int, vocab_size: int) -> Batch:
-    generator = np.random.default_rng(seed)
-    sides = []
-    for _ in range(2):
-        lengths = generator.integers(_TOKENS // 2, _TOKENS + 1, rows).astype(np.int32)
-        ids = generator.integers(4, vocab_size, (rows, _TOKENS)).astype(np.int32)
-        sides += [np.where(np.arange(_TOKENS) < lengths[:, None], ids, _PAD), lengths]
-    return Batch(*sides)
 
 
 def describe(result: dict[str, Any]) -> str:

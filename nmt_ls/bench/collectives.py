@@ -1,0 +1,54 @@
+"""What a compiled program sends between devices, read from its text."""
+
+import math
+import re
+from typing import NamedTuple
+
+_BYTES = {
+    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4,
+    "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16,
+}  # fmt: skip
+
+# `%name = SHAPE all-reduce(` or, where it is started and awaited apart, `all-reduce-start(`.
+_ALL_REDUCE = re.compile(r"= (?P<shape>.*?) all-reduce(?:-start)?\(")
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+_OTHERS = re.compile(
+    r"= .*? (all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast)"
+    r"(?:-start)?\("
+)
+
+
+class Collectives(NamedTuple):
+    """Communication of one execution of a program."""
+
+    all_reduces: int
+    arrays: int
+    """That they sum; one operation may take many."""
+    bytes: int
+    """Of those arrays on one device: Σ operand sizes, not what crosses a link."""
+    others: int
+    """Operations of other kinds (all-gather, …)."""
+
+
+def collectives(text: str) -> Collectives:
+    """Counts the all-reduces of a compiled program and the bytes they sum.
+
+    Args:
+      text: of the optimised HLO (`compiled.as_text()`).
+
+    Raises:
+      ValueError: an array of a type that is not known here.
+    """
+    operations = arrays = size = others = 0
+    for line in text.splitlines():
+        others += bool(_OTHERS.search(line))
+        found = _ALL_REDUCE.search(line)
+        if found is None:
+            continue
+        operations += 1
+        for kind, shape in _ARRAY.findall(found["shape"]):
+            if kind not in _BYTES:
+                raise ValueError(f"an all-reduce of {kind}: of how many bytes is not known")
+            arrays += 1
+            size += _BYTES[kind] * math.prod(map(int, filter(None, shape.split(","))))
+    return Collectives(operations, arrays, size, others)
