@@ -1,7 +1,7 @@
-"""Configurations in YAML: read, overridden, checked, written, compared, described.
+"""Configurations: read, overridden, checked, written, compared, described.
 
-`nmt_ls.config` says what the settings are; this module turns whatever is wrong with a file into
-one or two plain lines.
+`nmt_ls.config` says what the settings are, `config_yaml` how YAML is read; this module turns
+whatever is wrong with a file into one or two plain lines.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from nmt_ls.config import FORMAT_VERSION, Config
 from nmt_ls.config_checks import check_together
 from nmt_ls.config_words import describe_settings, explain, shown
+from nmt_ls.config_yaml import parsed_value, read_tree
 from nmt_ls.errors import UserError
 
 __all__ = [
@@ -52,47 +53,6 @@ _TEXTS = {"name", "source", "target", "split"}
 # --- reading -------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe types, no key twice, and the scalars people expect.
-
-    `1e-3` is a number and `no` a language code, as in YAML 1.2.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                continue
-            name = self.construct_object(key, deep=True)
-            if not isinstance(name, str | int | float | bool):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key is not a plain name", key.start_mark
-                )
-            if name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands twice", key.start_mark
-                )
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """The configuration of a YAML file, with overrides.
 
@@ -107,7 +67,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         UserError: what is wrong, in one or two lines that name the dotted key, the value and the
             way out.
     """
-    raw = _read(path)
+    raw = read_tree(path)
     for override in overrides:
         _override(raw, override)
     return _validated(raw)
@@ -145,7 +105,7 @@ def load_resolved(path: str | os.PathLike[str]) -> Config:
     Raises:
         UserError: not such a file, or of another format version.
     """
-    raw = _read(path)
+    raw = read_tree(path)
     found = raw.get("format_version")
     if found != FORMAT_VERSION:
         raise UserError(
@@ -155,57 +115,12 @@ def load_resolved(path: str | os.PathLike[str]) -> Config:
     return _validated(raw, expand=False)
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start + 1})") from None
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    raw = _parsed(text, str(path))
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: not a configuration (keys and values), but {shown(raw)}")
-    return raw
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{where}{line}: {problem}") from None
-
-
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write key=value, as in training.max_steps=100")
     _put(raw, key, parsed_value(text, f"--set {override}"), f"--set {override}")
-
-
-def parsed_value(text: str, where: str) -> Any:
-    """The value of an override, in YAML.
-
-    Args:
-        text: What stands behind the equals sign.
-        where: What errors begin with.
-
-    Raises:
-        UserError: not YAML.
-    """
-    try:
-        value = _parsed(text, where)
-    except UserError:
-        # `joiner=@@ ` is no YAML, and quoting it twice for the shell is no fun.
-        if not text or text.lstrip()[0] not in "@`%":
-            raise
-        value = text
-    return "" if value is None and not text.strip() else value
 
 
 def _put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -75,6 +75,35 @@ class Words(Pieces):
         return [(self.encode([text], 1)[0], 0.0)]
 
 
+def special_ids(target: Pieces, source: Pieces) -> tuple[int, int, int, int, int]:
+    """pad, unk, bos, eos of two models, and the number of ids that no model has.
+
+    An id that the two do not share, or that one lacks, is a new one beyond the pieces of both.
+
+    Raises:
+        UserError: they have different ids for `<unk>`.
+    """
+    sides = [target.processor, source.processor]
+    unknown = {side.unk_id() for side in sides}
+    if len(unknown) > 1:
+        raise UserError(
+            "subwords.model_file and subwords.source_model_file have different ids for <unk>; "
+            "train both with the same unk_id"
+        )
+    beyond = max(side.get_piece_size() for side in sides)
+    extra = 0
+    ids = []
+    for name in ("pad_id", "bos_id", "eos_id"):
+        own = {getattr(side, name)() for side in sides}
+        if len(own) == 1 and min(own) >= 0:
+            ids.append(own.pop())
+        else:
+            ids.append(beyond + extra)
+            extra += 1
+    pad, bos, eos = ids
+    return pad, unknown.pop(), bos, eos, extra
+
+
 def read_model(path: str | os.PathLike[str], key: str) -> bytes:
     try:
         model = Path(path).expanduser().read_bytes()

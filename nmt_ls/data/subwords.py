@@ -10,7 +10,6 @@ References: Kudo and Richardson, "SentencePiece" (EMNLP 2018); Kudo, "Subword Re
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from nmt_ls.config import SubwordsConfig
-from nmt_ls.data.segmenters import Pieces, Words, read_model
+from nmt_ls.data.segmenters import Pieces, Words, read_model, special_ids
+from nmt_ls.data.subword_files import read_subwords, write_subwords
 from nmt_ls.data.subword_training import train_pieces, train_words
 from nmt_ls.data.vocabularies import Listed, Vocabulary
 from nmt_ls.errors import UserError
@@ -27,11 +27,6 @@ from nmt_ls.errors import UserError
 Side = Literal["source", "target"]
 Text = Callable[[], Iterable[str]]
 """Gives the training sentences of one side, from the start, each time it is called."""
-
-MODEL_FILE = "subwords.model"
-SOURCE_MODEL_FILE = "source_subwords.model"
-SETTINGS_FILE = "subwords.json"
-VOCABULARY_FILE = "vocabulary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +131,6 @@ class Subwords:
     def save(self, run_dir: str | os.PathLike[str]) -> None:
         """Writes `subwords.model`, `subwords.json` and, where the run has a source model or ids
         of its own, `source_subwords.model` and `vocabulary.json`."""
-        folder = Path(run_dir)
         settings = {
             "joint": self.joint,
             "pretokenized": self.pretokenized,
@@ -144,17 +138,8 @@ class Subwords:
             "sampling_candidates": self.sampling_candidates,
             "sampling_alpha": self.sampling_alpha,
         }
-        files = {MODEL_FILE: self.target_model}
-        if self.vocabulary is not None:
-            settings["vocabulary"] = VOCABULARY_FILE
-            files[VOCABULARY_FILE] = self.vocabulary.to_json()
-        if self.source_model is not None:
-            files[SOURCE_MODEL_FILE] = self.source_model
-        files[SETTINGS_FILE] = (json.dumps(settings, indent=1) + "\n").encode()
-        for name, content in files.items():
-            beside = folder / f".{name}.{os.getpid()}"
-            beside.write_bytes(content)
-            beside.replace(folder / name)
+        models = (self.target_model, self.source_model)
+        write_subwords(Path(run_dir), settings, *models, self.vocabulary)
 
     @classmethod
     def load(cls, run_dir: str | os.PathLike[str]) -> "Subwords":
@@ -163,23 +148,8 @@ class Subwords:
         Raises:
             UserError: a file is missing or damaged.
         """
-        folder = Path(run_dir)
-        try:
-            settings = json.loads((folder / SETTINGS_FILE).read_text())
-            joint = settings.pop("joint")
-        except OSError:
-            raise UserError(f"{folder / SETTINGS_FILE} is missing: not a run directory?") from None
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{folder / SETTINGS_FILE} is damaged") from None
-        target = read_model(folder / MODEL_FILE, "the run")
-        source = None if joint else read_model(folder / SOURCE_MODEL_FILE, "the run")
-        if settings.pop("vocabulary", None):
-            try:
-                text = (folder / VOCABULARY_FILE).read_bytes()
-                settings["vocabulary"] = Vocabulary.from_json(text)
-            except (OSError, ValueError, TypeError, AttributeError):
-                raise UserError(f"{folder / VOCABULARY_FILE} is missing or damaged") from None
-        return cls(target, source, **settings)
+        settings, target, source, vocabulary = read_subwords(Path(run_dir))
+        return cls(target, source, **settings, vocabulary=vocabulary)
 
     # --- what there is ----------------------------------------------------------------------
 
@@ -220,25 +190,7 @@ class Subwords:
         """pad, unk, bos, eos, and the number of ids that no model has."""
         if (listed := self.vocabulary) is not None:
             return listed.pad, listed.unk, listed.bos, listed.eos, 0
-        sides = [self._target.processor, self._source.processor]
-        unknown = {side.unk_id() for side in sides}
-        if len(unknown) > 1:
-            raise UserError(
-                "subwords.model_file and subwords.source_model_file have different ids for <unk>; "
-                "train both with the same unk_id"
-            )
-        beyond = max(side.get_piece_size() for side in sides)
-        extra = 0
-        ids = []
-        for name in ("pad_id", "bos_id", "eos_id"):
-            own = {getattr(side, name)() for side in sides}
-            if len(own) == 1 and min(own) >= 0:
-                ids.append(own.pop())
-            else:
-                ids.append(beyond + extra)
-                extra += 1
-        pad, bos, eos = ids
-        return pad, unknown.pop(), bos, eos, extra
+        return special_ids(self._target, self._source)
 
     @property
     def pad(self) -> int:
