@@ -82,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         test_sets,
     )
     from nmt_ls.evaluation.results import finite, results_table, store_results
-    from nmt_ls.evaluation.training_text import training_text
+    from nmt_ls.evaluation.training_sample import training_sample
     from nmt_ls.evaluation.training_words import training_word_counts
 
     if bool(arguments.source) != bool(arguments.reference):
@@ -93,7 +93,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     else:
         sets = test_sets(run, arguments.split)
     found = {}
-    fitted, training = fitted_on_validation(run), training_text(run)
+    fitted, training = fitted_on_validation(run), training_sample(run)
     frequencies = training_word_counts(run)
     if arguments.frequencies:
         frequencies = word_counts(read_lines(arguments.frequencies))

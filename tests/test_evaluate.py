@@ -9,7 +9,7 @@ import pytest
 from tiny import MODEL, random_params, tiny_config, tiny_data
 
 from nmt_ls.config import CorpusConfig, DecodingConfig, LossConfig
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import (
     evaluate,

@@ -12,7 +12,8 @@ from test_subwords import ENGLISH, GERMAN
 
 from nmt_ls.config import Config, CorpusConfig, DataConfig, SubwordsConfig
 from nmt_ls.data import cache, filtering
-from nmt_ls.data.prepare import PreparedData, load_evaluation_set, prepare
+from nmt_ls.data.evaluation_sets import load_evaluation_set
+from nmt_ls.data.prepare import PreparedData, prepare
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 

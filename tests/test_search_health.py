@@ -8,7 +8,7 @@ import pytest
 from tiny import MODEL, random_params, tiny_config, tiny_data
 
 from nmt_ls.config import DecodingConfig
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies

@@ -3,28 +3,24 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 
-from nmt_ls.config import Config, CorpusConfig, DataConfig
+from nmt_ls.config import Config, DataConfig
 from nmt_ls.data import corpora
 from nmt_ls.data.cache import cache_root, cached_folder, hash_of, read_table, write_table
+from nmt_ls.data.evaluation_sets import CORPUS_SEED, EvaluationSet, load_evaluation_set
 from nmt_ls.data.filtering import FEATURES, Counts, batches, encoded, first_of_identical
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 
 FORMAT = 1
 """Counts changes of the tokenised table; part of every fingerprint."""
-
-CORPUS_SEED = 1
-"""Draws the phrasebook's sentences. Not `config.seed`: runs that differ in their seed train and
-are tested on the same text, so that they can be compared sentence by sentence."""
 
 UNK_TOLERATED = 0.001
 """A share of `<unk>` above this is warned of."""
@@ -41,35 +37,6 @@ def _to_stderr(line: str) -> None:
 
 
 @dataclasses.dataclass
-class EvaluationSet:
-    """A validation or test set: every line of it, in order."""
-
-    name: str
-    sources: list[str]
-    """Source sentences as they stand in the file."""
-    references: list[list[str]]
-    """The references of each source; segmentation marks of pretokenized text undone."""
-    source_ids: list[np.ndarray]
-    """int32 [tokens] of each source, `eos` at the end."""
-    target_ids: list[np.ndarray]
-    """int32 [tokens] of each first reference, `eos` at the end."""
-    unk_share: float
-    """Share of `<unk>` among the tokens of both sides, `eos` not counted."""
-    fingerprint: str
-    """Digest of text and subwords."""
-
-    def of(self, lines: Sequence[int]) -> "EvaluationSet":
-        """The same set with these of its lines alone, in their order."""
-        return dataclasses.replace(
-            self,
-            sources=[self.sources[i] for i in lines],
-            references=[self.references[i] for i in lines],
-            source_ids=[self.source_ids[i] for i in lines],
-            target_ids=[self.target_ids[i] for i in lines],
-        )
-
-
-@dataclasses.dataclass
 class PreparedData:
     """What training needs of the data."""
 
@@ -83,55 +50,6 @@ class PreparedData:
     fingerprint: str
     """Digest of all that decided the table."""
     validation: EvaluationSet | None
-
-
-def load_evaluation_set(
-    name: str,
-    corpus: CorpusConfig,
-    config: Config | DataConfig,
-    subwords: Subwords,
-    seed: int = CORPUS_SEED,
-) -> EvaluationSet:
-    """Every line of a validation or test set, empty ones too, encoded.
-
-    Args:
-        name: What the set is called.
-        corpus: Where it lies.
-        config: The data settings, or the configuration that has them.
-        subwords: Encodes both sides.
-        seed: Draws the phrasebook's sentences.
-
-    Raises:
-        UserError: see `corpora.load_pairs`.
-    """
-    data = config.data if isinstance(config, Config) else config
-    key = f"data.tests.{name}" if data.tests.get(name) == corpus else ""
-    if corpus == data.validation and (name == "validation" or not key):
-        key = "data.validation"
-    pairs = corpora.load_pairs(corpus, data, seed=seed, key=key)
-    content = corpora.content_fingerprint(corpus, data, seed, key=key)
-    return encoded_set(name, pairs, data, subwords, content)
-
-
-def encoded_set(
-    name: str, pairs: datasets.Dataset, data: DataConfig, subwords: Subwords, content: str
-) -> EvaluationSet:
-    """Sentence pairs, as `corpora.load_pairs` returns them, encoded; `content` is their digest."""
-    sources = list(pairs["source"])
-    references = [list(row) for row in pairs["references"]]
-    source_ids = subwords.encode_source(sources, threads=data.num_proc)
-    target_ids = subwords.encode_target([row[0] for row in references], threads=data.num_proc)
-    unknown = sum(ids.count(subwords.unk) for ids in chain(source_ids, target_ids))
-    tokens = sum(len(ids) - 1 for ids in chain(source_ids, target_ids))
-    return EvaluationSet(
-        name=name,
-        sources=sources,
-        references=[[subwords.undo(text) for text in row] for row in references],
-        source_ids=[np.array(ids, np.int32) for ids in source_ids],
-        target_ids=[np.array(ids, np.int32) for ids in target_ids],
-        unk_share=unknown / max(tokens, 1),
-        fingerprint=hash_of([content, subwords.fingerprint]),
-    )
 
 
 def prepare(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt_ls.config import Config, CorpusConfig
-from nmt_ls.data.prepare import EvaluationSet, PreparedData, load_evaluation_set
+from nmt_ls.data.evaluation_sets import EvaluationSet, load_evaluation_set
+from nmt_ls.data.prepare import PreparedData
 from nmt_ls.decoding.files import warn_of_truncated
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
@@ -26,7 +27,6 @@ from nmt_ls.evaluation.likelihood import likelihood
 from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
-from nmt_ls.evaluation.training_text import TrainingText
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,
@@ -54,7 +54,7 @@ def evaluate(
     *,
     fitted: tuple[Fitted, np.ndarray] | None = None,
     frequencies: Mapping[str, int] | None = None,
-    training: TrainingText | None = None,
+    training: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Everything that the run's configuration asks to measure on a test set.
@@ -65,8 +65,7 @@ def evaluate(
       fitted: from `fitted_on_validation`; adds likelihood and calibration under each adjustment.
       frequencies: how often each target word occurs in the training text (`word_counts`); adds
         quality by word frequency.
-      training: from `training_text`; adds `training`, the likelihood of training pairs, and
-        quality by word frequency.
+      training: from `training_sample`; adds `training`, the likelihood of training pairs.
       progress: show a bar on a terminal.
     """
     decoding, asked = run.config.decoding, run.config.evaluation
@@ -99,8 +98,7 @@ def evaluate(
     }
     results["by_source_length"] = by_length(found, data.references, data.sources)
     if training is not None:
-        results["training"] = training.sample
-        frequencies = training.frequencies if frequencies is None else frequencies
+        results["training"] = dict(training)
     if frequencies is not None:
         results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
     if asked.comet:

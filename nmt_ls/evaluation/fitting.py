@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.decoding.mixture import prior_of
 from nmt_ls.decoding.scoring import Adjustment, total_nll
 from nmt_ls.training.runs import LoadedRun

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.evaluation.calibration import calibration, calibration_intervals
 from nmt_ls.losses import TokenStatistics
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.scoring import hidden_states
 from nmt_ls.errors import UserError

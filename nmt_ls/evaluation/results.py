@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.evaluation.evaluate import Evaluation
 from nmt_ls.training.runs import write_beside

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nmt_ls.data.prepare import EvaluationSet
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.evaluation.translation import translation_metrics

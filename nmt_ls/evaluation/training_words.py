@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nmt_ls.data import corpora
 from nmt_ls.data.cache import cache_root, cached_folder, hash_of
-from nmt_ls.data.prepare import CORPUS_SEED
+from nmt_ls.data.evaluation_sets import CORPUS_SEED
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import word_counts
 from nmt_ls.training.runs import LoadedRun

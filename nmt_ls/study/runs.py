@@ -21,7 +21,7 @@ from nmt_ls.evaluation.evaluate import (
     test_sets,
 )
 from nmt_ls.evaluation.results import store_results
-from nmt_ls.evaluation.training_text import training_text
+from nmt_ls.evaluation.training_sample import training_sample
 from nmt_ls.evaluation.training_words import training_word_counts
 from nmt_ls.parallel import is_main
 from nmt_ls.training.bookkeeping import Diverged
@@ -195,7 +195,7 @@ def _start_of(config: Config) -> LoadedRun | None:
 def evaluate_run(run_dir: Path) -> None:
     """Evaluate a finished run on all test sets of its configuration and store the results."""
     run = load_run(run_dir)
-    fitted, training = fitted_on_validation(run), training_text(run)
+    fitted, training = fitted_on_validation(run), training_sample(run)
     frequencies = training_word_counts(run)
     for data in test_sets(run):
         evaluation = evaluate(run, data, fitted=fitted, frequencies=frequencies, training=training)

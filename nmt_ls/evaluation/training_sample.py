@@ -4,16 +4,14 @@ The difference of the mean nll on new text and on training text is the generalis
 "overfitting" names. Dropout is off for both, and neither contains the smoothing.
 """
 
-from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nmt_ls.data import corpora
-from nmt_ls.data.prepare import CORPUS_SEED, encoded_set
+from nmt_ls.data.evaluation_sets import CORPUS_SEED, encoded_set
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.evaluation.likelihood import likelihood
-from nmt_ls.evaluation.training_words import count_training_words
 from nmt_ls.training.runs import LoadedRun
 
 _KEPT = (
@@ -27,24 +25,16 @@ _KEPT = (
 )
 
 
-class TrainingText(NamedTuple):
-    """What `evaluate` needs to know of the text that a run was trained on."""
-
-    sample: dict[str, Any]
-    """`sentences`, and of them the likelihood and calibration as of a test set."""
-    frequencies: Counter[str]
-    """How often each word occurs among all training targets (`breakdown.word_counts`)."""
-
-
-def training_text(run: LoadedRun) -> TrainingText | None:
-    """Likelihood of `evaluation.training_pairs` training pairs, and the words of all of them.
+def training_sample(run: LoadedRun) -> dict[str, Any] | None:
+    """Likelihood of `evaluation.training_pairs` training pairs.
 
     The pairs lie at even distances from the first to the last, so that all runs of a study read
     the same ones. Of those, pairs that training leaves out as too long are left out here; they are
     scored as training saw them, `data.noise` included.
 
     Returns:
-      None where `evaluation.training_pairs` is 0.
+      `sentences`, and likelihood and calibration as of a test set; None where
+      `evaluation.training_pairs` is 0.
 
     Raises:
       UserError: the text is gone (`corpora.load_pairs`).
@@ -54,7 +44,6 @@ def training_text(run: LoadedRun) -> TrainingText | None:
     if not asked:
         return None
     pairs = corpora.load_pairs(config.data.train, config.data, seed=CORPUS_SEED, key="data.train")
-    frequencies = count_training_words(run)
     places = np.unique(np.linspace(0, len(pairs) - 1, min(asked, len(pairs))).astype(int))
     data = encoded_set("training pairs", pairs.select(places), config.data, run.subwords, "")
     kept = [
@@ -72,5 +61,4 @@ def training_text(run: LoadedRun) -> TrainingText | None:
         batch_sentences=config.decoding.batch_sentences,
     )
     found = likelihood(statistics, data, run.subwords.unk)
-    sample = {"sentences": len(kept), **{name: found[name] for name in _KEPT}}
-    return TrainingText(sample, frequencies)
+    return {"sentences": len(kept), **{name: found[name] for name in _KEPT}}
