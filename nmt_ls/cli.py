@@ -254,8 +254,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from nmt_ls.compilation import enable_compilation_cache
 
             enable_compilation_cache()
-        if arguments.verb in ("translate", "score", "evaluate") or (
-            arguments.verb == "bench" and arguments.what == "decode"
+        trains = arguments.verb in ("train", "sweep") or getattr(arguments, "what", "") == "train"
+        if trains:
+            from nmt_ls.host_memory import keep_freed_memory
+
+            keep_freed_memory()
+        if (
+            trains
+            or arguments.verb in ("translate", "score", "evaluate")
+            or (arguments.verb == "bench" and arguments.what == "decode")
         ):
             from nmt_ls.parallel import cores_as_devices
 

@@ -188,8 +188,8 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
         help="override a setting",
     )  # fmt: skip
     train.add_argument(
-        "--peers", nargs="*", choices=("torch", "compiled", "marian", "joeynmt"),
-        help="beside these; default: all that are installed",
+        "--peers", nargs="*", metavar="PEER", help="beside torch, torch_as_ours, compiled, marian,"
+        " joeynmt, joeynmt_own; default: all that are installed",
     )  # fmt: skip
     train.add_argument(
         "--joeynmt", type=Path, metavar="PYTHON", help="interpreter of an environment with JoeyNMT"

@@ -32,9 +32,10 @@ MOST_CPU_DEVICES = 8
 def cores_as_devices() -> None:
     """Make each core of a CPU a device of its own, for work whose rows do not need one another.
 
-    A search's products are small: two threads gain little on each, two devices work through two
-    batches (docs/performance.md). Nothing changes on accelerators, where jax has begun already, or
-    where `XLA_FLAGS` says how many devices there are or `NPROC` how many threads.
+    Two threads gain little on small products and nothing on what lies between them; two devices
+    work through two batches, or through the halves of one (docs/performance.md). Nothing changes on
+    accelerators, where jax has begun already, or where `XLA_FLAGS` says how many devices there are
+    or `NPROC` how many threads.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = min(cores or 1, MOST_CPU_DEVICES)

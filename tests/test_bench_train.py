@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from nmt_ls.bench.train import OURS, bench_train, setting_of
-from nmt_ls.bench.train_peers import COMPILED, EAGER, PEERS, PeerWorker, installed, write_task
+from nmt_ls.bench.train_peers import (
+    COMPILED,
+    EAGER,
+    PEERS,
+    PeerWorker,
+    installed,
+    recut,
+    write_task,
+)
 from nmt_ls.bench.train_products import Product, Products, products_of
 from nmt_ls.bench.train_task import Task, make_task, representative_steps
 from nmt_ls.cli import main
@@ -93,6 +101,21 @@ def test_marian_trains(task: Task, tmp_path) -> None:
         said = worker.about()
         assert said["tokens"] == task.tokens
         assert worker.run() > 0
+
+
+def test_sentences_in_batches_of_another_cut(task: Task) -> None:
+    cut = recut(task.batches, 64, task.special["pad"])
+    assert sum(int(batch[3].sum()) for batch in cut) == task.tokens
+    both = []
+    for batches in (task.batches, cut):
+        rows = [row[:n] for batch in batches for row, n in zip(batch[2], batch[3], strict=True)]
+        both.append(sorted(row.tolist() for row in rows if len(row)))
+    assert both[0] == both[1]
+    for i, (_, source_lengths, _, target_lengths) in enumerate(cut):
+        longer = np.maximum(source_lengths, target_lengths)
+        # Full with its last sentence, not before; the last batch is what is left.
+        assert max(longer[:-1], default=0) * (len(longer) - 1) < 64
+        assert max(longer) * len(longer) >= 64 or i == len(cut) - 1
 
 
 def test_a_peer_that_fails_says_so(task: Task, tmp_path) -> None:

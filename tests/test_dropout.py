@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nmt_ls.model.dropout import Dropout, DropoutRates, drop, random_words
+from nmt_ls.model.dropout import Dropout, DropoutRates, drop, random_words, site_key
 
 KEY = jax.random.key(7, impl="threefry2x32")
 
@@ -99,3 +99,28 @@ def test_the_words_are_random() -> None:
     assert np.abs((bits[1:] == bits[:-1]).mean(axis=0) - 0.5).max() < limit
     different = ((words ^ other)[:, None] >> np.arange(32, dtype=np.uint32)) & 1
     assert np.abs(different.mean(axis=0) - 0.5).max() < limit
+
+
+def test_parts_have_the_bits_of_the_whole() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    whole = dropped(x, KEY, 0.5)
+    parts = jax.jit(jax.vmap(drop, in_axes=(0, None, None, 0)))
+    found = parts(x.reshape(3, 2, 5, 4), KEY, 0.5, np.arange(3))
+    np.testing.assert_array_equal(np.reshape(found, whole.shape), whole)
+    first, second = (
+        Dropout(KEY, DropoutRates(0.5), part=part).residual(half)
+        for part, half in enumerate((x[:3], x[3:]))
+    )
+    np.testing.assert_array_equal(
+        np.concatenate([first, second]), Dropout(KEY, DropoutRates(0.5)).residual(x)
+    )
+
+
+def test_places_have_keys_of_their_own() -> None:
+    keys = np.array([jax.random.key_data(site_key(KEY, site)) for site in range(1, 200)])
+    assert len(np.unique(keys, axis=0)) == 199
+    words = np.asarray(random_words(site_key(KEY, 1), (1 << 16,)))
+    other = np.asarray(random_words(site_key(KEY, 2), (1 << 16,)))
+    different = ((words ^ other)[:, None] >> np.arange(32, dtype=np.uint32)) & 1
+    # Two places' bits agree as often as not: 5 standard deviations of 2^16 draws.
+    assert np.abs(different.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(1 << 16)

@@ -52,6 +52,15 @@ def test_devices_and_parts_make_the_same_update(alone: dict, devices: int, parts
     assert min(leaf_errors(alone, start).values()) > 1e-3, "every parameter has moved"
 
 
+def test_dropout_goes_by_the_row_not_by_the_device() -> None:
+    # 32 rows, of which 29 have tokens, lie alike on 1 · 4 and on 2 · 2 parts.
+    found, other = params_after(6, 1, 4, dropout=0.3), params_after(6, 2, 2, dropout=0.3)
+    errors = leaf_errors(found, other)
+    worst = max(errors, key=errors.get)
+    assert errors[worst] <= 1e-5, (worst, errors[worst])
+    assert min(leaf_errors(found, params_after(6, 1, 4)).values()) > 1e-4
+
+
 class Stepper:
     """Steps on one device from given parameters."""
 

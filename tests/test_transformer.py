@@ -12,7 +12,13 @@ from tiny import MODEL, assert_close, random_params
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.model import Dropout, DropoutRates, graph_of, model_of
-from nmt_ls.model.layers import FeedForward, LayerNorm, paper_positions, sinusoidal_positions
+from nmt_ls.model.layers import (
+    FeedForward,
+    LayerNorm,
+    paper_positions,
+    project,
+    sinusoidal_positions,
+)
 from nmt_ls.model.transformer import settle
 
 BOS, SOURCE_SIZE, TARGET_SIZE = 2, 17, 19
@@ -276,3 +282,18 @@ def test_settling_changes_nothing(first: float) -> None:
     weights = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
     gradient = jax.grad(lambda x: jnp.sum(weights * settle(x)))(x)
     np.testing.assert_array_equal(gradient, weights)
+
+
+@pytest.mark.parametrize(("width", "out"), [(3, 7), (7, 3), (4, 4)])
+def test_gradients_of_a_projection(width: int, out: int) -> None:
+    generator = np.random.default_rng(0)
+    x, kernel, weights = (
+        jnp.asarray(generator.normal(size=shape), jnp.float32)
+        for shape in ((2, 5, width), (width, out), (2, 5, out))
+    )
+    found = jax.grad(lambda x, k: jnp.sum(weights * project(x, k)), (0, 1))(x, kernel)
+    expected = jax.grad(lambda x, k: jnp.sum(weights * (x @ k)), (0, 1))(x, kernel)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, 1e-6)
+    half = jax.grad(lambda k: jnp.sum(project(x.astype(k.dtype), k).astype(jnp.float32)))
+    assert half(kernel.astype(jnp.bfloat16)).dtype == jnp.bfloat16

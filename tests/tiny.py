@@ -142,16 +142,18 @@ def uneven_batches(steps: int, multiple: int = 1) -> list[Batch]:
     return batches
 
 
-def params_after(steps: int, devices: int = 1, parts: int = 1) -> dict[str, np.ndarray]:
-    """Parameters after training on `uneven_batches` without dropout, 6 steps of warm-up."""
-    model = dataclasses.replace(MODEL, dropout=0.0)
+def params_after(
+    steps: int, devices: int = 1, parts: int = 1, dropout: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Parameters after training on `uneven_batches`, 6 steps of warm-up."""
+    model = dataclasses.replace(MODEL, dropout=dropout)
     training = dataclasses.replace(TRAINING, devices=devices, accumulation=parts)
     sizes = (44, 44)
     parallel = DataParallel(devices)
     step = parallel.step(make_step(model, LossConfig(), training, sizes, bos=2, pad=0))
     params = jax.tree.map(jax.numpy.asarray, random_params(model, *sizes))
     state = parallel.replicate(state_from(params, training))
-    rates = DropoutRates(*(np.float32(0) for _ in range(3)))
+    rates = DropoutRates(*(np.float32(rate) for rate in (dropout, 0, 0)))
     for batch in uneven_batches(steps, parallel.count * parts):
         rows = parallel.split_rows(batch, parts)
         state, _ = step(state, rows, np.uint32(1), np.float32(0.1), rates)

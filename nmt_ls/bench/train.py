@@ -16,6 +16,7 @@ from nmt_ls.bench.machine import about, alternate, describe_machine, timed
 from nmt_ls.bench.train_peers import (
     EAGER,
     JOEYNMT,
+    JOEYNMT_OWN,
     LABEL_SMOOTHING,
     PEERS,
     PeerWorker,
@@ -35,7 +36,7 @@ from nmt_ls.training.trainer import rates_of
 OURS = "nmt-ls"
 PRODUCTS = "its matrix products alone"
 
-WANTED = {EAGER: 1.8, JOEYNMT: 5.0}
+WANTED = {EAGER: 1.8, JOEYNMT: 5.0, JOEYNMT_OWN: 5.0}
 """Our tokens per second over a peer's: at least so many."""
 
 EFFICIENCY_WANTED = 0.6
@@ -113,7 +114,7 @@ def bench_train(
         write_task(folder, setting_of(task), task.batches)
         workers = {
             name: stack.enter_context(
-                PeerWorker(name, folder, joeynmt if name == JOEYNMT else None)
+                PeerWorker(name, folder, joeynmt if name in (JOEYNMT, JOEYNMT_OWN) else None)
             )
             for name in names
         }
@@ -163,6 +164,7 @@ def setting_of(task: Task) -> Setting:
         heads=m.heads, feed_forward=m.feed_forward, dropout=m.dropout,
         learning_rate=t.learning_rate, beta1=t.beta1, beta2=t.beta2, epsilon=t.epsilon,
         weight_decay=t.weight_decay, clip_norm=t.clip_norm, compute=m.compute,
+        batch_tokens=t.batch_tokens,
     )  # fmt: skip
 
 

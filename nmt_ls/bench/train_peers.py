@@ -20,8 +20,10 @@ from nmt_ls.bench.machine import timed
 
 EAGER = "torch nn.Transformer, eager"
 COMPILED = "torch nn.Transformer, compiled"
+OUR_DROPOUT = "torch nn.Transformer, eager, dropout as ours"
 HUGGING_FACE = "Hugging Face Marian"
-JOEYNMT = "JoeyNMT"
+JOEYNMT = "JoeyNMT, the same batches"
+JOEYNMT_OWN = "JoeyNMT, the same sentences in its own batches"
 
 LABEL_SMOOTHING = 0.1
 
@@ -47,6 +49,7 @@ class Setting(NamedTuple):
     clip_norm: float
     compute: str
     """float32, or bfloat16 by autocast."""
+    batch_tokens: int
 
 
 class Peer(NamedTuple):
@@ -59,7 +62,14 @@ class Peer(NamedTuple):
     parameters: int
 
 
-PEERS = {"torch": EAGER, "compiled": COMPILED, "marian": HUGGING_FACE, "joeynmt": JOEYNMT}
+PEERS = {
+    "torch": EAGER,
+    "torch_as_ours": OUR_DROPOUT,
+    "compiled": COMPILED,
+    "marian": HUGGING_FACE,
+    "joeynmt": JOEYNMT,
+    "joeynmt_own": JOEYNMT_OWN,
+}
 """By the names that the command line takes."""
 
 
@@ -69,9 +79,12 @@ def installed(joeynmt: Path | None = None) -> list[str]:
     Args:
       joeynmt: the interpreter of an environment that has JoeyNMT.
     """
-    needed = {"torch": ("torch",), "compiled": ("torch",), "marian": ("torch", "transformers")}
+    needed: dict[str, tuple[str, ...]] = dict.fromkeys(
+        ("torch", "torch_as_ours", "compiled"), ("torch",)
+    )
+    needed["marian"] = ("torch", "transformers")
     found = [peer for peer, packages in needed.items() if all(map(find_spec, packages))]
-    return found + (["joeynmt"] if joeynmt is not None else [])
+    return found + (["joeynmt", "joeynmt_own"] if joeynmt is not None else [])
 
 
 def write_task(folder: Path, setting: Setting, batches: Sequence[Sequence[np.ndarray]]) -> None:
@@ -79,6 +92,45 @@ def write_task(folder: Path, setting: Setting, batches: Sequence[Sequence[np.nda
     (folder / "setting.json").write_text(json.dumps(setting._asdict()))
     arrays = {f"{i}_{j}": x for i, batch in enumerate(batches) for j, x in enumerate(batch)}
     np.savez(folder / "batches.npz", **arrays)  # type: ignore[arg-type]
+
+
+def recut(
+    batches: Sequence[Sequence[np.ndarray]], batch_tokens: int, pad: int
+) -> list[list[np.ndarray]]:
+    """The sentences of all batches, in random order, in batches as JoeyNMT's sampler cuts them.
+
+    A batch is full when its rows times the longest sentence of either side, with its end, reach
+    `batch_tokens` (`joeynmt.datasets.TokenBatchSampler`; "no bucketing implemented").
+    """
+    sentences = [
+        (source[:n], target[:m])
+        for source_ids, source_lengths, target_ids, target_lengths in batches
+        for source, n, target, m in zip(
+            source_ids, source_lengths, target_ids, target_lengths, strict=True
+        )
+        if m
+    ]
+    cut: list[list[np.ndarray]] = []
+    group: list[tuple[np.ndarray, np.ndarray]] = []
+    longest = 0
+    for i in np.random.default_rng(0).permutation(len(sentences)):
+        group.append(sentences[i])
+        longest = max(longest, *map(len, sentences[i]))
+        if longest * len(group) >= batch_tokens:
+            cut.append(_padded(group, pad))
+            group, longest = [], 0
+    return cut + ([_padded(group, pad)] if group else [])
+
+
+def _padded(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pad: int) -> list[np.ndarray]:
+    found = []
+    for side in zip(*pairs, strict=True):
+        lengths = np.array([len(ids) for ids in side], np.int32)
+        rows = np.full((len(side), lengths.max()), pad, np.int32)
+        for row, ids in zip(rows, side, strict=True):
+            row[: len(ids)] = ids
+        found += [rows, lengths]
+    return found
 
 
 class PeerWorker:
@@ -154,6 +206,8 @@ def main(name: str, folder: Path) -> None:
     setting = Setting(**json.loads((folder / "setting.json").read_text()))
     arrays = np.load(folder / "batches.npz")
     batches = [[arrays[f"{i}_{j}"] for j in range(4)] for i in range(len(arrays.files) // 4)]
+    if name == JOEYNMT_OWN:
+        batches = recut(batches, setting.batch_tokens, setting.pad)
     peer = _make(name, setting)
     prepared = [peer.prepare(*batch) for batch in batches]
     first = float(peer.step(prepared[0]))
@@ -179,7 +233,7 @@ def main(name: str, folder: Path) -> None:
 
 
 def _make(name: str, setting: Setting) -> Peer:
-    if name == JOEYNMT:
+    if name in (JOEYNMT, JOEYNMT_OWN):
         from nmt_ls.bench.train_joeynmt import joeynmt
 
         return joeynmt(setting)
@@ -187,7 +241,7 @@ def _make(name: str, setting: Setting) -> Peer:
 
     if name == HUGGING_FACE:
         return hugging_face(setting)
-    return nn_transformer(setting, compiled=name == COMPILED)
+    return nn_transformer(setting, name == COMPILED, as_ours=name == OUR_DROPOUT)
 
 
 if __name__ == "__main__":

@@ -78,18 +78,17 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 class TiedTransformer(nn.Module):
     """Ours around `nn.Transformer`: pre-norm, sinusoidal positions, one matrix for both sides.
 
-    Drops out where ours does by default: embeddings and what blocks add, not attention weights nor
-    inside feed-forward blocks, where `nn.Transformer` has it too. Its keys have biases, which
-    ours lack.
+    Its keys have biases, which ours lack. `as_ours`: it drops out where ours does by default, in
+    embeddings and what blocks add; else also attention weights and inside feed-forward blocks.
     """
 
-    def __init__(self, s: Setting):
+    def __init__(self, s: Setting, as_ours: bool):
         super().__init__()
         self.transformer = nn.Transformer(
             s.width, s.heads, s.layers, s.layers, s.feed_forward, s.dropout, batch_first=True,
             norm_first=True,
         )  # fmt: skip
-        for module in self.transformer.modules():
+        for module in self.transformer.modules() if as_ours else ():
             if isinstance(module, nn.MultiheadAttention):
                 module.dropout = 0.0
             elif isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
@@ -117,9 +116,9 @@ class TiedTransformer(nn.Module):
         return functional.linear(hidden, self.table)
 
 
-def nn_transformer(setting: Setting, compiled: bool = False) -> Peer:
+def nn_transformer(setting: Setting, compiled: bool, as_ours: bool) -> Peer:
     """torch's own layers."""
-    model = TiedTransformer(setting)
+    model = TiedTransformer(setting, as_ours)
 
     def loss(source, padding, inputs, labels) -> torch.Tensor:
         return _cross_entropy(model(source, padding, inputs), labels)
@@ -128,7 +127,7 @@ def nn_transformer(setting: Setting, compiled: bool = False) -> Peer:
 
 
 def hugging_face(setting: Setting) -> Peer:
-    """transformers' Marian (post-norm; dropout where ours is)."""
+    """transformers' Marian (post-norm; drops out where ours does)."""
     from transformers import MarianConfig, MarianMTModel
 
     s = setting

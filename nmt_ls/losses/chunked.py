@@ -54,7 +54,7 @@ def linear_loss(
     mask = row_mask(where, shape)
     # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.
     safe = jnp.where(mask[..., None], hidden, 0)
-    size = min(chunk_size or default_chunk_size(embedding.shape[0]), max(n, 1))
+    size = even_chunk_size(n, chunk_size or default_chunk_size(embedding.shape[0]))
 
     @jax.checkpoint
     def one(chunk):
@@ -87,6 +87,12 @@ def default_chunk_size(vocab_size: int) -> int:
     """
     elements = 2**23 if jax.default_backend() == "cpu" else 2**26
     return max(64, elements // vocab_size)
+
+
+def even_chunk_size(rows: int, most: int) -> int:
+    """Rows of each of the fewest equal chunks: what fills up the last one costs as much as rows."""
+    chunks = -(-max(rows, 1) // most)
+    return -(-max(rows, 1) // chunks)
 
 
 def in_chunks(tree: Any, size: int) -> Any:

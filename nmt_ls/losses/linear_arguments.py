@@ -17,7 +17,7 @@ from nmt_ls.losses.arguments import (
     row_mask,
     smoothing_of_rows,
 )
-from nmt_ls.losses.chunked import default_chunk_size
+from nmt_ls.losses.chunked import default_chunk_size, even_chunk_size
 from nmt_ls.losses.fused import Matrix, Rows, Setting
 from nmt_ls.losses.targets import smoothed_target
 
@@ -89,7 +89,7 @@ def problem_of(
         exclude_target=exclude_target, subtract_entropy=subtract_entropy,
     )  # fmt: skip
     setting = Setting(
-        chunk_size=min(chunk_size or default_chunk_size(vocab_size), max(len(labels), 1)),
+        chunk_size=even_chunk_size(len(labels), chunk_size or default_chunk_size(vocab_size)),
         logit_softcap=logit_softcap,
         smoothed=not is_zero(label_smoothing),
         statistics=statistics,

@@ -88,15 +88,18 @@ def make_local_loss(
 ):
     """What is differentiated: `fn(params, part, key, ε, rates, data) → (Σ loss, (tokens, Σ nll))`.
 
-    Arguments as of `make_step`; the part's arrays are `[rows, …]`.
+    Arguments as of `make_step`; the part's arrays are `[rows, …]`, and a last argument, `number`,
+    says which of the batch's parts it is: of dropout each row has its own bits, wherever it is.
     """
     graph = graph_of(model, *sizes)
     objective = make_objective(loss, sizes, bos, pad, teacher)
     enabled = (model.dropout > 0, model.attention_dropout > 0, model.activation_dropout > 0)
 
-    def local_loss(params, part: Any, key, epsilon, rates: DropoutRates, data: LossData):
+    def local_loss(
+        params, part: Any, key, epsilon, rates: DropoutRates, data: LossData, number: ArrayLike = 0
+    ):
         transformer = model_of(graph, params)
-        dropout = Dropout(key if any(enabled) else None, rates, enabled)
+        dropout = Dropout(key if any(enabled) else None, rates, enabled, number)
         memory = transformer.encode(part.source, part.source_lengths, dropout)
         hidden = transformer.decode(memory, shift_right(part.target, bos), dropout)
         total, nll = objective(transformer, hidden, part, epsilon, data)
@@ -119,8 +122,8 @@ def make_step(
 
     ε is β for the losses that have one (`objective.py`); `numbers` are the optimizer's, by default
     those of `training`. The batch's arrays are `[parts, rows, …]` on each device; parts are worked
-    through in turn. Sums of loss, tokens and gradient are psummed and divided once, so that any
-    number of devices and parts makes the same update.
+    through in turn. Sums of loss, tokens and gradient are psummed and divided once, and each row
+    has its own bits of dropout, so that any number of devices and parts makes the same update.
     """
     local_loss = make_local_loss(model, loss, sizes, bos, pad, teacher)
 
@@ -128,12 +131,13 @@ def make_step(
         """Σ over this device's parts of ((loss, (tokens, nll)), gradient)."""
         differentiate = jax.value_and_grad(local_loss, has_aux=True)
         parts = batch.source.shape[0]
+        first = jax.lax.axis_index(AXIS) * parts
         if parts == 1:
-            return differentiate(params, jax.tree.map(lambda x: x[0], batch), key, *rest)
+            return differentiate(params, jax.tree.map(lambda x: x[0], batch), key, *rest, first)
 
         def add(total, numbered):
             i, part = numbered
-            one = differentiate(params, part, jax.random.fold_in(key, i), *rest)
+            one = differentiate(params, part, key, *rest, first + i)
             return jax.tree.map(jnp.add, total, one), None
 
         zeros = ((0.0, (0.0, 0.0)), jax.tree.map(jnp.zeros_like, params))
@@ -153,7 +157,6 @@ def make_step(
         optimizer = make_optimizer(training, numbers)
         rate = learning_rate(training, numbers.learning_rate)
         key = jax.random.fold_in(purpose_key(seed, _DROPOUT), state.step)
-        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
         summed = sums_and_gradient(state.params, batch, key, epsilon, rates, data)
         (total, (tokens, nll)), gradient = jax.lax.psum(summed, AXIS)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(tokens, 1), gradient)
