@@ -64,21 +64,40 @@ def test_a_stage_that_fails_stops_no_other(script, tmp_path, monkeypatch, capsys
     assert not (tmp_path / "first.json").exists()
     assert (tmp_path / "second.json").exists()
     assert "ZeroDivisionError" in (tmp_path / "logs" / "first.log").read_text()
+    assert "status 1" in (tmp_path / "first.failed").read_text()
     made_up(script, monkeypatch, first="", second="1/0")  # the second is not run again
     assert script.main(["--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "first.failed").exists()
+
+
+def test_what_has_failed_comes_last_in_the_next_call(script, tmp_path, monkeypatch) -> None:
+    log = tmp_path / "log"
+    note = f"open({str(log)!r}, 'a').write"
+    made_up(script, monkeypatch, first=f"{note}('1'); 1/0", second=f"{note}('2'); 1/0")
+    (tmp_path / "first.failed").touch()
+    assert script.main(["--out", str(tmp_path)]) == 1
+    assert log.read_text() == "21"
+    # Time that is over before the rest is done counts more than a failure …
+    made_up(script, monkeypatch, first="1/0", third="")
+    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run, "third"))
+    assert script.main(["--out", str(tmp_path)]) == 3
+    # … and one that is over while only failures are tried again does not.
+    made_up(script, monkeypatch, first="1/0")
+    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run, "first"))
+    assert script.main(["--out", str(tmp_path)]) == 1
 
 
 def test_a_call_whose_time_is_over_says_so(script, tmp_path, monkeypatch) -> None:
     made_up(script, monkeypatch, first="", second="import time; time.sleep(30)")
-    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run))
+    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run, "second"))
     assert script.main(["--out", str(tmp_path)]) == 3
     assert (tmp_path / "first.json").exists()
     assert not (tmp_path / "second.json").exists()
 
 
-def _out_of_time(script, run):
+def _out_of_time(script, run, name):
     def stopped(self, step):
-        if step.name == "second":
+        if step.name == name:
             raise script.OutOfTime
         run(self, step)
 

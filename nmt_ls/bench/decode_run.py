@@ -74,7 +74,8 @@ def measure_run(
     )
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
     translator = Translator.of([run], decoding)
-    lines = _sentences(run, source, sentences, min(translator.longest_source, POSITIONS))
+    positions = min(POSITIONS, model.max_positions)  # which the others' models have
+    lines = _sentences(run, source, sentences, min(translator.longest_source, positions))
     ids = run.subwords.encode_source(lines)
     found: list[list[Translation]] = []
     candidates: dict[str, Callable[[], float]] = {
@@ -85,7 +86,7 @@ def measure_run(
         ids, run.subwords.target_size, model.encoder_layers, model.width, model.heads,
         model.feed_forward, beam, batch_sentences, 0, run.subwords.eos, run.subwords.pad,
         pieces=(piece_list(run.subwords, "source"), piece_list(run.subwords, "target")),
-        longest=limit, length_alpha=_alpha(run), compute=compute,
+        longest=min(limit, positions), length_alpha=_alpha(run), compute=compute,
         never=tuple(sorted({run.subwords.pad, run.subwords.bos})),
     )  # fmt: skip
     outputs, workers = {}, []
