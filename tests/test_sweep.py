@@ -36,7 +36,7 @@ from nmt_ls.training.progress import Progress
 
 BOOK = CorpusConfig(kind="phrasebook", size=10)
 CONFIG = Config(
-    data=DataConfig(train=BOOK, tests={"test": BOOK}),
+    data=DataConfig(train=BOOK, tests={"test": BOOK, "other": BOOK}),
     training=TrainingConfig(max_steps=3, keep_last=1, average_last=1),
 )
 TWO = Request(smoothing=[0, 0.1], seeds=1)
@@ -69,7 +69,7 @@ class Workshop:
             lambda group: [self.train(m.config, m.run_dir) for m in group],
         )
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
-        monkeypatch.setattr(sweep_module, "report", lambda sweep_dir: "the report")
+        monkeypatch.setattr(sweep_module, "report", self.report)
 
     def moment(self):
         self.moments -= 1
@@ -106,9 +106,21 @@ class Workshop:
             "perplexity": None,
             "ece": 0.1,
         }
+        stored = {}
+        for test in config.data.tests:
+            self.moment()
+            stored[test] = found
+            (run_dir / "results.json").write_text(json.dumps(stored))
         self.work.append(("evaluation", run_dir.name, last))
-        (run_dir / "results.json").write_text(json.dumps({"test": found}))
         self.moment()
+
+    def report(self, sweep_dir: Path) -> str:
+        assert all((sweep_dir / entry["run"]).exists() for entry in read_plan(sweep_dir))
+        for name in ("results.csv", "report.html"):
+            self.moment()
+            (sweep_dir / name).write_text("the report")
+        self.moment()
+        return "the report"
 
     def of(self, kind: str) -> list[tuple[str, object]]:
         return [(name, what) for done, name, what in self.work if done == kind]
@@ -122,7 +134,7 @@ def workshop(monkeypatch):
 ALL_STEPS = [(f"smoothing_{e}_seed_1", step) for e in (0.0, 0.1) for step in (1, 2, 3)]
 
 
-@given(st.lists(st.integers(1, 28), max_size=4))
+@given(st.lists(st.integers(1, 32), max_size=4))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -200,7 +212,8 @@ def test_every_run_ends_in_a_line_with_its_figures(workshop, tmp_path, caplog):
     caplog.set_level("INFO")
     sweep(CONFIG, tmp_path, TWO)
     lines = [line for line in caplog.messages if "BLEU" in line]
-    figures = r"test: BLEU 12\.35, perplexity –, ECE 0\.1000; 0\.0 min"
+    one = r"BLEU 12\.35, perplexity –, ECE 0\.1000"
+    figures = rf"test: {one}; other: {one}; 0\.0 min"
     assert re.fullmatch(
         rf"smoothing_0\.0_seed_1: {figures}; 1 of 2 done, about 0\.0 min left", lines[0]
     )
@@ -332,7 +345,10 @@ def test_a_wrong_call_ends_in_plain_words(options, message, tmp_path, capsys):
 SETTINGS = {
     "data": {
         "train": {"source": "train.en", "target": "train.de"},
-        "tests": {"test": {"source": "test.en", "target": "test.de"}},
+        "tests": {
+            "test": {"source": "test.en", "target": "test.de"},
+            "other": {"source": "train.en", "target": "train.de", "size": 20},
+        },
         "max_length": 16,
         "pretokenized": True,
     },
@@ -375,29 +391,48 @@ def kill_when(call: list[str], path: Path, pattern: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    limit = time.monotonic() + 300
+    limit = time.monotonic() + 1200
     while not list(path.glob(pattern)):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < limit
-        time.sleep(0.002)
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_sweep_of_beta_that_was_killed_gives_the_same_results(config_file, tmp_path, capsys):
+def state_of(folders: list[Path]) -> dict[Path, int]:
+    """When each of their files was last written."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_a_sweep_of_beta_killed_thrice_gives_the_same_results(config_file, tmp_path, capsys):
+    """SIGKILL while the second run is trained, while it is evaluated, and during the report."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     call = ["sweep", str(config_file), "--run-dir"]
     assert main([*call, str(whole), "--shard", "1/1"]) == 0
+    first, second = (broken / name for name in NAMES)
+
     kill_when([*call, str(broken)], broken, f"{NAMES[1]}/checkpoints/6")
-    assert not (broken / NAMES[1] / "results.json").exists()
-    first = [path for path in (broken / NAMES[0]).rglob("*") if path.is_file()]
-    before = {path: path.stat().st_mtime_ns for path in first}
-    assert (broken / NAMES[0] / "results.json") in before
+    assert not (second / "results.json").exists()
+    before = state_of([first])
+    assert first / "results.json" in before
+
+    kill_when([*call, str(broken)], second, "results.json")
+    assert list(json.loads((second / "results.json").read_text())) == ["other"]
+    trained = state_of([second / "checkpoints"])
+    assert state_of([first]) == before
+
+    kill_when([*call, str(broken)], broken, "figures/*.svg")
+    assert not (broken / "results.csv").exists()
+    assert state_of([second / "checkpoints"]) == trained
+    before = state_of([first, second])
+
     capsys.readouterr()
     assert main([*call, str(broken)]) == 0
     told = capsys.readouterr().err
-    assert NAMES[0] not in told and f"{NAMES[1]}: test: BLEU " in told
-    assert {path: path.stat().st_mtime_ns for path in first} == before
+    assert not any(name in told for name in NAMES)
+    assert state_of([first, second]) == before
     assert (broken / "results.csv").read_text() == results_csv(load_runs(whole))
     assert read_plan(broken) == read_plan(whole)
     for name, beta in zip(NAMES, (0.0, 1.5), strict=True):
