@@ -365,7 +365,8 @@ class EvaluationConfig:
     """Also how tightly hidden states cluster by the word they predict, on the plane of three words
     (Müller et al. 2019): the picture of the report."""
     training_pairs: Count = 0
-    """Also the likelihood of so many training pairs, and by it the gap between new and known text."""
+    """Also the likelihood of so many training pairs, and by it the gap between new text and known
+    text."""
     lowercase_tokenized: bool = False
     """Also lower-cased BLEU over white-space words, as older papers report it; for test sets that
     are tokenised text."""
