@@ -7,10 +7,10 @@ from statistics import median
 import pytest
 
 from nmt_ls.bench.decode import OURS, bench_decode, describe
-from nmt_ls.bench.decode_lines import describe_lines, measure_lines
-from nmt_ls.bench.decode_model import TINY, make_problem
-from nmt_ls.bench.decode_parts import HOST_PARTS, STEP_PARTS
-from nmt_ls.bench.decode_peers import CTRANSLATE2, PeerTask, PeerWorker, installed, packages_of
+from nmt_ls.bench.decoding.lines import describe_lines, measure_lines
+from nmt_ls.bench.decoding.model import TINY, make_problem
+from nmt_ls.bench.decoding.parts import HOST_PARTS, STEP_PARTS
+from nmt_ls.bench.decoding.peers import CTRANSLATE2, PeerTask, PeerWorker, installed, packages_of
 from nmt_ls.cli import main
 
 SIZES = {"beam": 2, "batch_sentences": 8, "tokens": 5, "model": TINY, "vocab_size": 300}

@@ -8,8 +8,8 @@ import pytest
 from test_interchange_marian import FIXTURES, imported
 
 from nmt_ls.bench.decode import describe
-from nmt_ls.bench.decode_peers import CTRANSLATE2, HUGGING_FACE, installed
-from nmt_ls.bench.decode_run import OURS, measure_run
+from nmt_ls.bench.decoding.peers import CTRANSLATE2, HUGGING_FACE, installed
+from nmt_ls.bench.decoding.run import OURS, measure_run
 from nmt_ls.cli import main
 from nmt_ls.config_files import load_resolved, save_config
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nmt_ls.bench.train import OURS, bench_train, setting_of
-from nmt_ls.bench.train_peers import (
+from nmt_ls.bench.training.peers import (
     COMPILED,
     EAGER,
     PEERS,
@@ -20,8 +20,8 @@ from nmt_ls.bench.train_peers import (
     recut,
     write_task,
 )
-from nmt_ls.bench.train_products import Product, Products, products_of
-from nmt_ls.bench.train_task import Task, make_task, representative_steps
+from nmt_ls.bench.training.products import Product, Products, products_of
+from nmt_ls.bench.training.task import Task, make_task, representative_steps
 from nmt_ls.cli import main
 from nmt_ls.data.batches import BatchPlan
 from nmt_ls.parallel import DataParallel

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nmt_ls.bench.collectives import Collectives, collectives
+from nmt_ls.bench.scale.collectives import Collectives, collectives
 from nmt_ls.parallel import AXIS, DataParallel
 
 TEXT = """

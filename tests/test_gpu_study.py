@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nmt_ls.bench.stages import Step
-from nmt_ls.bench.targets import Row
+from nmt_ls.bench.gpu.stages import Step
+from nmt_ls.bench.gpu.targets import Row
 from nmt_ls.config_files import load_config
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "gpu_study"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt_ls.bench.prediction import MACHINES, all_reduce_seconds, assumed_rate, predict
+from nmt_ls.bench.scale.prediction import MACHINES, all_reduce_seconds, assumed_rate, predict
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "predict_scaling"
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "multi30k_en_de_cpu.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt_ls.bench.stages import OutOfTime, Pieces, Step, StepFailed
+from nmt_ls.bench.gpu.stages import OutOfTime, Pieces, Step, StepFailed
 
 
 def python(name: str, code: str, **options) -> Step:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt_ls.bench.population import ALONE
-from nmt_ls.bench.targets import (
+from nmt_ls.bench.gpu.targets import (
     Row,
     population_row,
     quality_row,
@@ -16,6 +15,7 @@ from nmt_ls.bench.targets import (
     summary,
     sweep_results,
 )
+from nmt_ls.bench.population import ALONE
 
 RATIOS = {
     "ratios": [

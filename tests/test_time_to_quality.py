@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config, tiny_data
 
-from nmt_ls.bench.time_to_quality import main, seconds_until
+from nmt_ls.bench.gpu.time_to_quality import main, seconds_until
 from nmt_ls.config import DecodingConfig, EvaluationConfig
 from nmt_ls.training.trainer import fit
 
@@ -48,7 +48,7 @@ def test_a_run_along_its_checkpoints(tmp_path: Path, monkeypatch) -> None:
     assert found["step"] is None and found["seconds"] is None
 
     # What is known is not evaluated again; any BLEU is at least 0.
-    monkeypatch.setattr("nmt_ls.bench.time_to_quality.Translator", None)
+    monkeypatch.setattr("nmt_ls.bench.gpu.time_to_quality.Translator", None)
     assert main([*options, "--bleu", "0"]) == 0
     found = json.loads(output.read_text())
     assert (found["step"], found["seconds"]) == (4, seconds[0])

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import jax
 from tabulate import tabulate
 
-from nmt_ls.bench import decode_parts
-from nmt_ls.bench.decode_lines import describe_lines, measure_lines
-from nmt_ls.bench.decode_model import Problem, make_problem
-from nmt_ls.bench.decode_peers import (
+from nmt_ls.bench.decoding import parts as decode_parts
+from nmt_ls.bench.decoding.lines import describe_lines, measure_lines
+from nmt_ls.bench.decoding.model import Problem, make_problem
+from nmt_ls.bench.decoding.peers import (
     CTRANSLATE2,
     HUGGING_FACE,
     PeerTask,
@@ -20,7 +20,7 @@ from nmt_ls.bench.decode_peers import (
     installed,
     packages_of,
 )
-from nmt_ls.bench.decode_run import OURS, describe_equal, measure_run
+from nmt_ls.bench.decoding.run import OURS, describe_equal, measure_run
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
 
 WANTED = {CTRANSLATE2: 1.0, HUGGING_FACE: 2.0}

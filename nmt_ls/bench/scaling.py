@@ -86,7 +86,7 @@ def _run(count: int, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         flags = _DEVICE_COUNT.sub("", os.environ.get("XLA_FLAGS", ""))
         flags += f" --xla_force_host_platform_device_count={count}"
         done = subprocess.run(
-            [sys.executable, "-m", "nmt_ls.bench.scaling_worker", str(folder)],
+            [sys.executable, "-m", "nmt_ls.bench.scale.worker", str(folder)],
             env={**os.environ, "XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
             stderr=subprocess.PIPE,
             text=True,

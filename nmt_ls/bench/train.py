@@ -13,7 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
-from nmt_ls.bench.train_peers import (
+from nmt_ls.bench.training.peers import (
     EAGER,
     JOEYNMT,
     JOEYNMT_OWN,
@@ -24,8 +24,8 @@ from nmt_ls.bench.train_peers import (
     installed,
     write_task,
 )
-from nmt_ls.bench.train_products import Products, fastest_rate, products_of
-from nmt_ls.bench.train_task import SIZES, Task, make_task
+from nmt_ls.bench.training.products import Products, fastest_rate, products_of
+from nmt_ls.bench.training.task import SIZES, Task, make_task
 from nmt_ls.parallel import to_host
 from nmt_ls.training.objective import LossData
 from nmt_ls.training.optimizer import Hyperparameters

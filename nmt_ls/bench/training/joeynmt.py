@@ -1,7 +1,7 @@
 """JoeyNMT 2.3's model, loss and updates, called as its trainer calls them.
 
 Runs in a peer's process, in JoeyNMT's own environment (it wants importlib_metadata, sentencepiece
-0.2.0, tensorboard and subword-nmt); imports nothing of ours but `train_peers`.
+0.2.0, tensorboard and subword-nmt); imports nothing of ours but `peers`.
 """
 
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from joeynmt.model import build_model
 from joeynmt.vocabulary import Vocabulary
 from torch import nn
 
-from nmt_ls.bench.train_peers import LABEL_SMOOTHING, Peer, Setting
+from nmt_ls.bench.training.peers import LABEL_SMOOTHING, Peer, Setting
 
 _UNK, _PAD, _BOS, _EOS = range(4)  # its order
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nmt_ls.bench.decode_model import Problem
+from nmt_ls.bench.decoding.model import Problem
 from nmt_ls.bench.machine import timed
 from nmt_ls.decoding.candidates import Unnormalised, best_candidates
 from nmt_ls.decoding.rows import pad_rows, padded_length

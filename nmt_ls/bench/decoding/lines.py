@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt_ls.bench.decode_model import TINY, make_problem
+from nmt_ls.bench.decoding.model import TINY, make_problem
 from nmt_ls.bench.machine import rss_anon
 from nmt_ls.decoding.files import translate_lines
 from nmt_ls.decoding.translator import Translation, Translator

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from nmt_ls.bench.gpu.time_to_quality import METRIC
 from nmt_ls.bench.population import ALONE
-from nmt_ls.bench.time_to_quality import METRIC
 from nmt_ls.study.plan import Entry, read_plan
 
 

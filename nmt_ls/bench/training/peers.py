@@ -1,7 +1,7 @@
 """Other trainers of the same Transformer, where they are installed, each in a process of its own.
 
-This file runs as `python -m nmt_ls.bench.train_peers NAME FOLDER`, by an interpreter that need not
-have jax: JoeyNMT wants an environment of its own. So it imports nothing of ours but `machine`.
+This file runs as `python -m nmt_ls.bench.training.peers NAME FOLDER`, by an interpreter that need
+not have jax: JoeyNMT wants an environment of its own. So it imports nothing of ours but `machine`.
 """
 
 import json
@@ -147,7 +147,7 @@ class PeerWorker:
         path = [p for p in (os.environ.get("PYTHONPATH"), ours) if p]
         self._errors = (folder / f"{abs(hash(name))}.log").open("w+")
         self._process = subprocess.Popen(
-            [str(python or sys.executable), "-m", "nmt_ls.bench.train_peers", name, str(folder)],
+            [str(python or sys.executable), "-m", "nmt_ls.bench.training.peers", name, str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         )  # fmt: skip
@@ -234,10 +234,10 @@ def main(name: str, folder: Path) -> None:
 
 def _make(name: str, setting: Setting) -> Peer:
     if name in (JOEYNMT, JOEYNMT_OWN):
-        from nmt_ls.bench.train_joeynmt import joeynmt
+        from nmt_ls.bench.training.joeynmt import joeynmt
 
         return joeynmt(setting)
-    from nmt_ls.bench.train_torch import hugging_face, nn_transformer
+    from nmt_ls.bench.training.torch_models import hugging_face, nn_transformer
 
     if name == HUGGING_FACE:
         return hugging_face(setting)

@@ -1,6 +1,6 @@
 """One Transformer and its updates in torch, two ways: `nn.Transformer`, Hugging Face's Marian.
 
-Runs in a peer's process; imports nothing of ours but `train_peers`.
+Runs in a peer's process; imports nothing of ours but `peers`.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nmt_ls.bench.train_peers import LABEL_SMOOTHING, Peer, Setting
+from nmt_ls.bench.training.peers import LABEL_SMOOTHING, Peer, Setting
 
 _IGNORED = -100
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 
-from nmt_ls.bench.decode_peers import (
+from nmt_ls.bench.decoding.peers import (
     CTRANSLATE2,
     HUGGING_FACE,
     PeerTask,

@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from nmt_ls.bench.machine import timed
-from nmt_ls.bench.train_task import Task
+from nmt_ls.bench.training.task import Task
 from nmt_ls.data.batches import Batch
 from nmt_ls.model import DropoutRates, initial_params
 from nmt_ls.parallel import DataParallel

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from nmt_ls.bench.collectives import collectives
 from nmt_ls.bench.random_batch import PAD, random_batch
+from nmt_ls.bench.scale.collectives import collectives
 from nmt_ls.config import LossConfig, ModelConfig, TrainingConfig
 from nmt_ls.model import DropoutRates, Params
 from nmt_ls.parallel import DataParallel, to_host

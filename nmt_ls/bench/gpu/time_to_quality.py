@@ -1,6 +1,6 @@
 """How long a run was trained until its averaged checkpoints reached a BLEU.
 
-    python -m nmt_ls.bench.time_to_quality RUN --bleu 41 --output FILE
+    python -m nmt_ls.bench.gpu.time_to_quality RUN --bleu 41 --output FILE
 
 The run has kept its checkpoints (`training.keep_last`). At every so many of them the mean of those
 before is evaluated on a test set, as a run that stopped there would have been.

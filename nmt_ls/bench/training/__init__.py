@@ -1,0 +1,1 @@
+"""Parts of `bench train`: the task, the other toolkits, the products alone."""
