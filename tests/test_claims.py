@@ -17,15 +17,20 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs" / "claims").glob("*.yaml"))
 
 
-@pytest.fixture(scope="module")
-def claims() -> ModuleType:
-    path = str(ROOT / "scripts" / "claims")
-    loader = importlib.machinery.SourceFileLoader("claims", path)
-    spec = importlib.util.spec_from_loader("claims", loader)
+def load(name: str) -> ModuleType:
+    """A script of ours as a module."""
+    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["claims"] = module  # where its named tuples look their annotations up
+    sys.modules[name] = module  # where its named tuples look their annotations up
     loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def claims() -> ModuleType:
+    return load("claims")
 
 
 def cells_of(path: Path) -> set[tuple[float, tuple[tuple[str, str], ...], str]]:
@@ -122,11 +127,18 @@ def test_tables_are_put_in_their_place_and_nowhere_else(claims, tmp_path):
     assert page.read_text(encoding="utf-8") == "no place\n"
 
 
-def test_the_built_in_corpus_as_files(tmp_path):
-    script = [sys.executable, ROOT / "scripts" / "write_phrasebook", tmp_path / "d" / "t"]
-    subprocess.run([*script, "--size", "20"], check=True, capture_output=True)
+def test_the_built_in_corpus_as_files(tmp_path, monkeypatch, capsys):
+    script = load("write_phrasebook")
+
+    def write(size: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "d" / "t"), "--size", size])
+        script.main()
+
+    for wrong in ("0", "-1", "1000000000000000"):
+        with pytest.raises(SystemExit, match="2"):
+            write(wrong)
+    assert "at most" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+    write("20")
     lines = [(tmp_path / "d" / f"t.{side}").read_text(encoding="utf-8") for side in ("en", "de")]
     assert [text.count("\n") for text in lines] == [20, 20]
-    for wrong in ("0", "-1", "1000000000000000"):
-        done = subprocess.run([*script, "--size", wrong], capture_output=True, text=True)
-        assert done.returncode == 2 and "Traceback" not in done.stderr
