@@ -3,19 +3,16 @@
 import dataclasses
 import logging
 import os
-import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from test_trainer import assert_same_end, lines_of, steps_logged, whole_state
+from killed import killed_and_run_again
+from test_trainer import assert_same_end, steps_logged, whole_state
 from tiny import leaf_errors, tiny_config, tiny_data, with_loss, with_training
 
 from nmt_ls.config import Config
@@ -29,7 +26,6 @@ from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.runs import load_params, load_run
 from nmt_ls.training.trainer import fit
 
-TESTS = Path(__file__).parent
 NAMES = ("hard", "smooth", "other_seed")
 
 
@@ -307,38 +303,10 @@ fit_population(again((config, data), Path(sys.argv[2])))
 """
 
 
-def start(folder: Path, runs: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "NMT_LS_CACHE": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), str(runs)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_killed_at_a_random_moment(straight: Path, tmp_path: Path) -> None:
     """Checkpoints at every step, so that the kill meets members with different ones."""
     runs = tmp_path / "runs"
-    seed = time.time_ns()
-    generator = random.Random(seed)
-    moment = generator.randrange(2, 10)
-    process = start(tmp_path, runs)
-    try:
-        while lines_of(runs / "smooth" / "metrics.jsonl") < moment and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(generator.random() * 0.1)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"ended before it was killed (seed {seed})"
-    process = start(tmp_path, runs)
-    errors = process.communicate(timeout=240)[1]
-    assert process.returncode == 0, errors[-4000:]
+    seed = killed_and_run_again(WORKER, tmp_path, range(2, 10))
     for name in NAMES:
         assert steps_logged(runs / name) == list(range(1, 13)), seed
         assert_same_end(runs / name, straight / name)

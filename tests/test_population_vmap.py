@@ -2,17 +2,14 @@
 
 import dataclasses
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from killed import killed_and_run_again
 from test_population import NAMES, config_in, members_of, perplexity
-from test_trainer import assert_same_end, lines_of, steps_logged, whole_state
+from test_trainer import assert_same_end, steps_logged, whole_state
 from tiny import leaf_errors, tiny_data, with_training
 
 from nmt_ls.training.groups import Member, groups_of
@@ -22,8 +19,6 @@ from nmt_ls.training.metrics import read_metrics
 from nmt_ls.training.population import fit_population
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import fit
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -147,37 +142,8 @@ fit_population(without_average((config, data), Path(sys.argv[2])), way="vmap")
 """
 
 
-def start(folder: Path, runs: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "NMT_LS_CACHE": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), str(runs)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_killed_at_a_random_moment(straight: Path, tmp_path: Path) -> None:
     """Checkpoints at every step: the kill meets members with different ones."""
-    runs = tmp_path / "runs"
-    seed = time.time_ns()
-    generator = random.Random(seed)
     # Not near the end, where some may be finished: those are left out, as is tested above.
-    moment = generator.randrange(1, 7)
-    process = start(tmp_path, runs)
-    try:
-        while lines_of(runs / "smooth" / "metrics.jsonl") < moment and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(generator.random() * 0.05)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"ended before it was killed (seed {seed})"
-    process = start(tmp_path, runs)
-    errors = process.communicate(timeout=240)[1]
-    assert process.returncode == 0, errors[-4000:]
-    assert_same(runs, straight)
+    killed_and_run_again(WORKER, tmp_path, range(1, 7))
+    assert_same(tmp_path / "runs", straight)
