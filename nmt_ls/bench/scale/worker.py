@@ -99,7 +99,7 @@ def _drawn(params: Params) -> dict[str, np.ndarray]:
 def main(folder: Path) -> None:
     """Reads `settings.json`, writes `found.json` and `params.npz` beside it."""
     found, params = train(json.loads((folder / "settings.json").read_text()))
-    np.savez(folder / "params.npz", allow_pickle=False, **params)  # type: ignore[arg-type]
+    np.savez(folder / "params.npz", **params)  # type: ignore[arg-type]
     (folder / "found.json").write_text(json.dumps(found))
 
 
