@@ -3,6 +3,9 @@
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 export PYTHONUTF8=1
+# Images of containers like to set it. Many processes begin here, and without bytecode each of them
+# would compile some two thousand modules again.
+unset PYTHONDONTWRITEBYTECODE
 
 # A Python that the package supports and that can make environments. An executable may be there
 # and not run (pyenv's shims), so each is tried.

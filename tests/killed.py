@@ -43,11 +43,7 @@ def killed_and_run_again(worker: str, folder: Path, moments: range) -> int:
 
 
 def _start(worker: str, folder: Path, runs: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "NMT_LS_CACHE": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-    }
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     return subprocess.Popen(
         [sys.executable, "-c", worker, str(folder), str(runs)],
         env=environment,
