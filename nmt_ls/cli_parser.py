@@ -17,7 +17,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind every option, and epilogs as they are written."""
+    """Defaults behind every option that has one, and epilogs as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.required or "default:" in (action.help or "")
+        if told or action.default is False or action.default in (None, "", []):
+            return action.help
+        return super()._get_help_string(action)
 
 
 _PENALTIES = """length penalties (score = log p / penalty; n tokens, end-of-sentence counted):
@@ -224,7 +230,9 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
 
 
 def _add_config(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/")
+    sub.add_argument(
+        "config", type=Path, metavar="CONFIG", help="a YAML file, such as those in configs/"
+    )
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting"
     )
@@ -232,7 +240,9 @@ def _add_config(sub: argparse.ArgumentParser) -> None:
 
 def _add_checkpoint(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--checkpoint", default="", help="best, last, average or a step; average if there is one"
+        "--checkpoint",
+        default="",
+        help="best, last, average or a step; the first that is there of average, best and last",
     )
 
 

@@ -280,7 +280,7 @@ class TrainingConfig:
     init_from: str = ""
     """A run directory whose parameters (and subwords) a fine-tuning starts from."""
     tensorboard: bool = False
-    """Also write TensorBoard event files (`pip install nmt-ls[tensorboard]`)."""
+    """Also write TensorBoard event files (`pip install tensorboardX`)."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -391,8 +391,9 @@ class SweepConfig:
     every combination of them is run with every ε and seed."""
     together: Count = 0
     """The largest number of runs that form one group, to be trained as one program: runs that
-    differ only in ε, seed, dropout rates, learning rate and weight decay. 0: as many as fit; 1:
-    each alone. Decided when a run first enters plan.json."""
+    differ only in ε, seed, dropout rates, learning rate and weight decay (a dropout rate or decay
+    of 0 goes with none above 0). 0: as many as fit; 1: each alone. Decided when a run first enters
+    plan.json."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -43,6 +43,9 @@ _PATHS = {
     "source_model_file",
     "init_from",
     "graduated_run",
+    "teacher_run",
+    "comet",
+    "comet_command",
 }
 """Settings in which `${NAME}` is expanded."""
 
@@ -86,7 +89,7 @@ def with_settings(
         config: What to begin with.
         settings: Values by dotted key.
         overrides: As of `load_config`, after them.
-        expand: Expand environment variables, as `load_config` does.
+        expand: Expand environment variables also outside `overrides`, as `load_config` does.
 
     Raises:
         UserError: as `load_config`.
@@ -120,7 +123,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key = key.strip()
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write key=value, as in training.max_steps=100")
-    _put(raw, key, parsed_value(text, f"--set {override}"), f"--set {override}")
+    value = _prepared(parsed_value(text, f"--set {override}"), key, expand=True)
+    _put(raw, key, value, f"--set {override}")
 
 
 def _put(raw: dict[str, Any], key: str, value: Any, where: str) -> None:

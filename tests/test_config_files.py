@@ -240,6 +240,10 @@ def test_environment_variables(small: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused(small, "data.root=${NMT_LS_NOWHERE}").startswith(
         "data.root=${NMT_LS_NOWHERE}: the environment variable NMT_LS_NOWHERE is not set"
     )
+    # What is typed is expanded also where what is stored is left as it is.
+    given = ["loss.kind=distillation", "loss.teacher_run=${NMT_LS_SOMEWHERE}/run"]
+    again = config_files.with_settings(config, {}, given)
+    assert again.loss.teacher_run == "/corpora/run"
     # Only in paths: a joiner may hold what it likes.
     assert config_files.load_config(small, ["data.joiner=${X}"]).data.joiner == "${X}"
 

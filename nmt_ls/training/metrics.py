@@ -49,7 +49,7 @@ def _event_writer(folder: Path, step: int) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise UserError(
-            "training.tensorboard needs tensorboardX: pip install nmt-ls[tensorboard]"
+            "training.tensorboard needs tensorboardX: pip install tensorboardX"
         ) from error
     return SummaryWriter(str(folder), purge_step=step + 1)
 

@@ -27,7 +27,7 @@ _HEADS = 4
 
 
 def model_of_settings(settings: dict[str, Any]) -> ModelConfig:
-    """The Transformer that is trained; no dropout, whose masks differ from device to device."""
+    """The Transformer that is trained, without dropout."""
     return ModelConfig(
         encoder_layers=settings["layers"],
         decoder_layers=settings["layers"],
