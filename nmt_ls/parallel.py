@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from nmt_ls.errors import UserError
+
 AXIS = "data"
 
 
@@ -65,12 +67,14 @@ class DataParallel:
     def __init__(self, devices: int = 0):
         here = jax.local_devices()
         if devices > len(here):
-            raise ValueError(f"training.devices={devices}, but there are {len(here)}")
+            raise UserError(
+                f"training.devices={devices}, but there are {len(here)} here; 0 takes all of them"
+            )
         self.local = here[:devices] if devices else here
         self.hosts = jax.process_count()
         everywhere = [d for d in jax.devices() if d.process_index != jax.process_index()]
         if self.hosts > 1 and devices and len(everywhere):
-            raise ValueError("training.devices is for a single host; leave it 0 on several")
+            raise UserError("training.devices is for a single host; leave it 0 on several")
         self.count = len(self.local) * self.hosts
         """Devices over all hosts."""
         # pmap wants global devices only when it is restricted to some of them.

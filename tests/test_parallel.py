@@ -13,6 +13,7 @@ import pytest
 from conftest import QUICK
 from tiny import leaf_errors, tiny_config, tiny_data
 
+from nmt_ls.errors import UserError
 from nmt_ls.parallel import AXIS, DataParallel, to_host
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import fit
@@ -67,7 +68,7 @@ def test_rows_of_an_evaluation() -> None:
 
 def test_no_more_devices_than_there_are() -> None:
     assert DataParallel().count == len(jax.local_devices()) >= 8
-    with pytest.raises(ValueError, match="training.devices=99"):
+    with pytest.raises(UserError, match="training.devices=99, but there are"):
         DataParallel(99)
 
 

@@ -1,114 +1,24 @@
-"""Run directories: who may continue them, and which parameters are loaded."""
+"""Run directories: which parameters are loaded from them."""
 
-import dataclasses
-import json
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config, tiny_data, with_loss, with_training
+from tiny import tiny_config, tiny_data, with_training
 
 from nmt_ls.config import Config
-from nmt_ls.config_files import load_resolved
 from nmt_ls.errors import UserError
 from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.opening import open_run
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import average_run, load_params, load_run, open_run, regular_steps
+from nmt_ls.training.runs import average_run, load_params, load_run, regular_steps
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory):
     config = tiny_config(tmp_path_factory.mktemp("data"))
     return config, tiny_data(config)
-
-
-def test_what_a_new_run_holds(prepared, tmp_path: Path) -> None:
-    config, data = prepared
-    run = tmp_path / "run"
-    open_run(run, config, data)
-    names = {p.name for p in run.iterdir()}
-    assert {"config.yaml", "environment.json", "data.json"} <= names
-    assert load_resolved(run / "config.yaml") == config
-    environment = json.loads((run / "environment.json").read_text())
-    assert {"nmt_ls", "jax", "flax", "optax"} <= set(environment["versions"])
-    assert environment["devices"]
-    open_run(run, config, data)  # and again
-
-
-def test_what_may_differ(prepared, tmp_path: Path) -> None:
-    config, data = prepared
-    open_run(tmp_path, config, data)
-    free = with_training(
-        config, patience=3, log_every=7, validate_every=2, checkpoint_every=3, keep_last=9,
-        keep_best=0, best_metric="bleu", average_last=2, max_steps=99,
-    )  # fmt: skip
-    free = dataclasses.replace(
-        free, decoding=dataclasses.replace(config.decoding, beam=2), name="other"
-    )
-    open_run(tmp_path, free, data)
-    assert load_resolved(tmp_path / "config.yaml") == free
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("training.learning_rate", 0.5),
-        ("training.batch_tokens", 64),
-        ("training.accumulation", 2),
-        ("training.ema_decay", 0.5),
-        ("model.width", 32),
-        ("loss.label_smoothing", 0.2),
-        ("subwords.sampling_candidates", 4),
-        ("data.max_length", 20),
-        ("seed", 2),
-    ],
-)
-def test_what_may_not(prepared, tmp_path: Path, key: str, value: object) -> None:
-    config, data = prepared
-    open_run(tmp_path, config, data)
-    before = (tmp_path / "config.yaml").read_bytes()
-    *section, name = key.split(".")
-    if section:
-        inner = dataclasses.replace(getattr(config, section[0]), **{name: value})
-        name, value = section[0], inner
-    with pytest.raises(UserError) as refused:
-        open_run(tmp_path, dataclasses.replace(config, **{name: value}), data)
-    assert f"{key} is " in str(refused.value)
-    assert "--run-dir" in str(refused.value)
-    assert (tmp_path / "config.yaml").read_bytes() == before
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_more_steps_under_a_schedule_that_ends(prepared, tmp_path: Path, schedule: str) -> None:
-    config, data = prepared
-    config = with_training(config, schedule=schedule)
-    open_run(tmp_path, config, data)
-    with pytest.raises(UserError, match=r"training\.max_steps is 12 there and 14 here"):
-        open_run(tmp_path, with_training(config, max_steps=14), data)
-
-
-def test_more_steps_under_a_schedule_of_epsilon(prepared, tmp_path: Path) -> None:
-    config, data = prepared
-    config = with_loss(config, schedule="linear")
-    open_run(tmp_path, config, data)
-    with pytest.raises(UserError, match=r"training\.max_steps"):
-        open_run(tmp_path, with_training(config, max_steps=14), data)
-
-
-def test_other_text_is_refused(prepared, tmp_path: Path) -> None:
-    config, data = prepared
-    open_run(tmp_path, config, data)
-    with pytest.raises(UserError, match="other text"):
-        open_run(tmp_path, config, dataclasses.replace(data, fingerprint="0" * 32))
-
-
-def test_somebody_elses_folder_is_refused(prepared, tmp_path: Path) -> None:
-    config, data = prepared
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="not empty"):
-        open_run(tmp_path, config, data)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def filled(prepared, run: Path, validated: dict[int, float], **training: object) -> Config:

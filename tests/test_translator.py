@@ -109,6 +109,35 @@ def test_longer_sentences_are_translated_up_to_the_limit_and_counted(
     assert cutting.truncated == 1
 
 
+def test_learned_positions_may_end_within_the_padding(subwords, caplog):
+    """18 tokens are padded to 32; a table of 20 rows says the same of them as one of 32."""
+    short, long = (
+        dataclasses.replace(MODEL, positions="learned", max_positions=n) for n in (20, 32)
+    )
+    params = random_params(long, subwords.source_size, subwords.target_size)
+    cut = {k: v[:20] if "_positions." in k else v for k, v in params.items()}
+    sentence = " ".join(f"w{i:02d}" for i in range(17))
+    sources, targets = subwords.encode_source([sentence, "w03"]), subwords.encode_target(["w01"])
+    targets += subwords.encode_target([sentence])
+    rows = {"batch_sentences": 8}
+    whole = score_tokens(long, subwords, params, sources, targets, **rows)
+    part = score_tokens(short, subwords, cut, sources, targets, **rows)
+    for a, b in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(a.nll, b.nll)
+    decoding = dataclasses.replace(DECODING, max_length_ratio=0.0, max_length_extra=12)
+    found = [
+        Translator([m], [p], subwords, decoding).translate([sentence])[0].log_prob
+        for m, p in ((long, params), (short, cut))
+    ]
+    assert found[0] == found[1] > -np.inf
+    assert not caplog.messages
+    # Beyond the table: a number, and a warning.
+    longer = subwords.encode_target([sentence + " w01 w02 w03 w04"])
+    (beyond,) = score_tokens(short, subwords, cut, sources[1:], longer, **rows)
+    assert np.isfinite(beyond.nll).all()
+    assert "1 of 1 pairs have more than model.max_positions=20 tokens" in caplog.text
+
+
 def test_scoring_does_not_depend_on_batching(subwords, params):
     sources = subwords.encode_source(SENTENCES)
     targets = subwords.encode_target(["w09", "w01 w02", "", "w03", "w04 w05 w06", "w07"])

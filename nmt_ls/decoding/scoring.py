@@ -1,5 +1,6 @@
 """What a model says of given translations (teacher forcing): the numbers of training, ε-free."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from nmt_ls.losses import TokenStatistics, linear_loss, token_statistics
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.objective import likelihood, teacher_forced
+
+log = logging.getLogger("nmt_ls")
 
 
 class _Rows(NamedTuple):
@@ -124,8 +127,18 @@ def score_tokens(
       adjusted: (prior, adjustment): of the distribution un-mixed from the prior, then tempered.
 
     Returns:
-      One TokenStatistics of arrays `[tokens]` per sentence.
+      One TokenStatistics of arrays `[tokens]` per sentence. With `positions=learned`, tokens beyond
+      `max_positions` have the last position; a warning says of how many pairs.
     """
+    if model.positions == "learned":
+        pairs = zip(source_ids, target_ids, strict=True)
+        beyond = sum(max(len(s), len(t)) > model.max_positions for s, t in pairs)
+        if beyond:
+            log.warning(
+                "%d of %d pairs have more than model.max_positions=%d tokens: those beyond count "
+                "as being at the last position",
+                beyond, len(source_ids), model.max_positions,
+            )  # fmt: skip
     data: Any = params
     if adjusted is None:
         program = _program(model, _sizes(subwords), subwords.bos)

@@ -205,7 +205,9 @@ class Transformer(nnx.Module):
     def _positions(self, positions: Int[Array, "*B"], side: str) -> Float[Array, "*B D"]:
         if self.config.positions == "learned":
             table = self.source_positions if side == "source" else self.target_positions
-            return table(positions)
+            # Padding, and what a test set has beyond the table, share its last row: reading past
+            # the end would give NaN, which no mask takes away again.
+            return table(jnp.minimum(positions, self.config.max_positions - 1))
         paper = self.config.positions == "sinusoidal_paper"
         encode = paper_positions if paper else sinusoidal_positions
         return encode(positions, self.config.width).astype(self.dtype)

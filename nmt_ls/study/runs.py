@@ -32,7 +32,6 @@ from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
     LoadedRun,
     average_run,
-    check_settings,
     load_params,
     load_run,
     regular_steps,
@@ -201,49 +200,6 @@ def evaluate_run(run_dir: Path) -> None:
         evaluation = evaluate(run, data, fitted=fitted, frequencies=frequencies, training=training)
         if is_main():
             store_results(run_dir, data, evaluation, run.subwords)
-
-
-def refuse_other_run(run_dir: Path, config: Config) -> None:
-    """Nothing, unless a run directory was begun with another configuration.
-
-    Raises:
-      UserError: it was, or it holds something else; the settings that differ are named.
-    """
-    if not (run_dir / "config.yaml").exists():
-        if run_dir.exists() and not _is_unbegun(run_dir):
-            raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another")
-        return
-    check_settings(run_dir, config)
-
-
-_FIRST_FILES = (
-    "subwords.model",
-    "source_subwords.model",
-    "subwords.json",
-    "data.json",
-    "environment.json",
-    "config.yaml",
-)
-"""What a run directory gets before it is one, `config.yaml` last."""
-
-
-def _is_unbegun(run_dir: Path) -> bool:
-    """Whether a directory holds only what a run that was killed as it began leaves behind."""
-    return run_dir.is_dir() and all(
-        any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
-        for found in run_dir.iterdir()
-    )
-
-
-def _is_unfinished(found: str, name: str) -> bool:
-    return found == f"{name}.tmp" or found.startswith(f".{name}.")
-
-
-def clear_unbegun(run_dir: Path) -> None:
-    """Empty the directory of a run that was killed before it had a configuration."""
-    if not (run_dir / "config.yaml").exists() and _is_unbegun(run_dir):
-        for left in run_dir.iterdir():
-            left.unlink()
 
 
 def _steps(run_dir: Path) -> list[int]:

@@ -18,12 +18,10 @@ from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import compare, sentence, table
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan, read_plan
 from nmt_ls.study.runs import (
-    clear_unbegun,
     data_key,
     evaluate_run,
     is_evaluated,
     is_trained,
-    refuse_other_run,
     refuse_other_text,
     train_group,
 )
@@ -31,6 +29,7 @@ from nmt_ls.study.stored import load_runs
 from nmt_ls.study.strength import STRENGTHS
 from nmt_ls.study.truth import truth_of
 from nmt_ls.study.wording import headlines
+from nmt_ls.training.opening import check_settings
 
 log = logging.getLogger("nmt_ls")
 
@@ -52,7 +51,7 @@ def unfinished(config: Config, sweep_dir: Path, request: Request) -> list[Cell]:
         mine = chosen(cells, request)
         concerned = mine if request.only else cells
         for cell in concerned:
-            refuse_other_run(cell.run_dir, cell.config)
+            check_settings(cell.run_dir, cell.config)
         missing[:] = [cell for cell in mine if not _is_finished(cell)]
         # Finished runs are not opened again, but new ones must not be compared with them if the
         # text has changed.
@@ -115,8 +114,6 @@ def _do_group(cells: Sequence[Cell], pace: "Pace") -> None:
         if cell not in untrained:
             finish(cell)
     if untrained:
-        for cell in untrained:
-            clear_unbegun(cell.run_dir)
         train_group(
             [cell.entry for cell in untrained],
             [cell.config for cell in untrained],

@@ -18,11 +18,12 @@ from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.groups import Member, check_together
 from nmt_ls.training.loop import train
 from nmt_ls.training.objective import LossData, loss_data
+from nmt_ls.training.opening import check_run, open_run
 from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.population_step import MemberNumbers, Shared, Way, default_way, stacked
 from nmt_ls.training.programs import compiled_population_step, decisive_of_all
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import check_run, open_run, save_prior
+from nmt_ls.training.runs import save_prior
 from nmt_ls.training.step import StepSums, TrainState, evaluated_params
 from nmt_ls.training.trainer import batches_of, finish, first_state, fit, from_saved, rates_of
 

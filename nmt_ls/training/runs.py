@@ -1,8 +1,7 @@
-"""A run directory: what it holds, who may continue it, and which parameters to load from it."""
+"""A run directory: what it holds, and which parameters to load from it."""
 
 import contextlib
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -14,106 +13,11 @@ import jax
 import numpy as np
 
 from nmt_ls.config import Config
-from nmt_ls.config_files import differences, load_resolved, save_config
-from nmt_ls.data.prepare import PreparedData
+from nmt_ls.config_files import load_resolved
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.training.checkpoints import Checkpoints, load_average, mean_of_params, save_average
-from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.progress import Progress
-
-# What a continued run may change: nothing here decides a parameter's value at a given step.
-_FREE_SECTIONS = (
-    "decoding",
-    "evaluation",
-    "sweep",
-    "name",
-    "data.tests",
-    "data.validation",
-    "data.root",
-)
-_FREE_FIELDS = (
-    "data.cache_dir",
-    "data.num_proc",
-    "data.source_language",
-    "data.target_language",
-    "subwords.model_file",  # the fingerprint covers what is in it
-    "subwords.source_model_file",
-    "training.patience",
-    "training.log_every",
-    "training.validate_every",
-    "training.validate_bleu",
-    "training.checkpoint_every",
-    "training.keep_last",
-    "training.keep_best",
-    "training.best_metric",
-    "training.average_last",
-    "training.tensorboard",
-)
-
-
-def may_differ(key: str, config: Config) -> bool:
-    """Whether a run that is continued may have another value of a setting."""
-    if key == "training.max_steps":
-        scheduled = config.loss.schedule != "constant"
-        return not (depends_on_max_steps(config.training) or scheduled)
-    if key.startswith("data.train."):
-        # Where the text lies may change; the fingerprint says whether it is the same text.
-        return key.rsplit(".", 1)[1] in ("path", "source", "target")
-    return key in _FREE_FIELDS or any(
-        key == section or key.startswith(section + ".") for section in _FREE_SECTIONS
-    )
-
-
-def check_settings(run_dir: Path, config: Config) -> None:
-    """Check that a run that was begun may be continued with this configuration.
-
-    Raises:
-      UserError: it belongs to another one; the settings that differ are named.
-    """
-    stored = load_resolved(run_dir / "config.yaml")
-    refused = [d for d in differences(stored, config) if not may_differ(d[0], config)]
-    if refused:
-        shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
-        more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
-        raise UserError(
-            f"{run_dir} belongs to another configuration: {shown}{more}\n"
-            "choose another --run-dir, or go back to the settings it was begun with"
-        )
-
-
-def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
-    """Check that a run directory may be continued with this configuration, or made.
-
-    Raises:
-      UserError: it belongs to another configuration or other data; the differing keys are named.
-    """
-    if (run_dir / "config.yaml").exists():
-        check_settings(run_dir, config)
-        fingerprint = json.loads((run_dir / "data.json").read_text())["fingerprint"]
-        if fingerprint != data.fingerprint:
-            raise UserError(
-                f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
-                "choose another --run-dir, or go back to the text it was begun with"
-            )
-    elif run_dir.exists() and any(run_dir.iterdir()):
-        raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another --run-dir")
-
-
-def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
-    """Make a run directory, or check that the one there may be continued with this configuration.
-
-    Raises:
-      UserError: see `check_run`.
-    """
-    check_run(run_dir, config, data)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    data.subwords.save(run_dir)
-    report = {**data.report, "fingerprint": data.fingerprint}
-    write_beside(run_dir / "data.json", json.dumps(report, indent=1) + "\n")
-    write_beside(run_dir / "environment.json", json.dumps(environment(), indent=1) + "\n")
-    # Last: a directory with config.yaml has the other files too.
-    save_config(config, run_dir / "config.yaml")
 
 
 def write_beside(path: Path, text: str) -> None:
@@ -141,20 +45,23 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        revision = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    except OSError:  # no git here
+        revision = ""
     return {
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-        "git_revision": git.stdout.strip() or None,
+        "git_revision": revision or None,
     }
 
 

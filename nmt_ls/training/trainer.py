@@ -24,10 +24,11 @@ from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.interruption import Interrupted
 from nmt_ls.training.loop import train
 from nmt_ls.training.objective import loss_data
+from nmt_ls.training.opening import open_run
 from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import LoadedRun, average_run, open_run, save_prior
+from nmt_ls.training.runs import LoadedRun, average_run, save_prior
 from nmt_ls.training.step import (
     StepSums,
     TrainState,

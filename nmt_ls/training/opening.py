@@ -1,0 +1,165 @@
+"""How a run directory begins, and whether what is there may be continued."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nmt_ls.config import Config
+from nmt_ls.config_files import differences, load_resolved, save_config
+from nmt_ls.data.prepare import PreparedData
+from nmt_ls.errors import UserError
+from nmt_ls.training.optimizer import depends_on_max_steps
+from nmt_ls.training.runs import environment, write_beside
+
+# What a continued run may change: nothing here decides a parameter's value at a given step.
+_FREE_SECTIONS = (
+    "decoding",
+    "evaluation",
+    "sweep",
+    "name",
+    "data.tests",
+    "data.validation",
+    "data.root",
+)
+_FREE_FIELDS = (
+    "data.cache_dir",
+    "data.num_proc",
+    "data.source_language",
+    "data.target_language",
+    "subwords.model_file",  # the fingerprint covers what is in it
+    "subwords.source_model_file",
+    "training.patience",
+    "training.log_every",
+    "training.validate_every",
+    "training.validate_bleu",
+    "training.checkpoint_every",
+    "training.keep_last",
+    "training.keep_best",
+    "training.best_metric",
+    "training.average_last",
+    "training.tensorboard",
+)
+
+
+def may_differ(key: str, config: Config) -> bool:
+    """Whether a run that is continued may have another value of a setting."""
+    if key == "training.max_steps":
+        scheduled = config.loss.schedule != "constant"
+        return not (depends_on_max_steps(config.training) or scheduled)
+    if key.startswith("data.train."):
+        # Where the text lies may change; the fingerprint says whether it is the same text.
+        return key.rsplit(".", 1)[1] in ("path", "source", "target")
+    return key in _FREE_FIELDS or any(
+        key == section or key.startswith(section + ".") for section in _FREE_SECTIONS
+    )
+
+
+def check_settings(run_dir: Path, config: Config) -> None:
+    """Check that a directory may be this configuration's run: made, or continued.
+
+    Raises:
+      UserError: it belongs to another one, of which the settings that differ are named, or holds
+        something else.
+    """
+    if _may_be_begun(run_dir):
+        return
+    if not (run_dir / "config.yaml").exists():
+        raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another --run-dir")
+    refused = _refused(run_dir, config)
+    if refused:
+        shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
+        more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
+        raise UserError(
+            f"{run_dir} belongs to another configuration: {shown}{more}\n"
+            "choose another --run-dir, or go back to the settings it was begun with"
+        )
+
+
+def _refused(run_dir: Path, config: Config) -> list[tuple[str, Any, Any]]:
+    stored = load_resolved(run_dir / "config.yaml")
+    return [d for d in differences(stored, config) if not may_differ(d[0], config)]
+
+
+def _has_data_of(run_dir: Path, data: PreparedData) -> bool:
+    stored = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
+    return stored["fingerprint"] == data.fingerprint
+
+
+def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+    """Check that a run directory may be continued with this configuration, or made.
+
+    Raises:
+      UserError: it belongs to another configuration or other data; the differing keys are named.
+    """
+    check_settings(run_dir, config)
+    if not _may_be_begun(run_dir) and not _has_data_of(run_dir, data):
+        raise UserError(
+            f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
+            "choose another --run-dir, or go back to the text it was begun with"
+        )
+
+
+_FIRST_FILES = (
+    "subwords.model",
+    "source_subwords.model",
+    "subwords.json",
+    "vocabulary.json",
+    "data.json",
+    "environment.json",
+    "config.yaml",
+)
+"""What a run directory gets before it is one, `config.yaml` last."""
+
+_NEXT_FILES = ("metrics.jsonl", "prior.npy")
+"""What it may have before its first checkpoint."""
+
+
+def _may_be_begun(run_dir: Path) -> bool:
+    """Whether nothing is lost if a run begins here: there is none, or none with a checkpoint.
+
+    Whoever was told to lower `training.batch_tokens` or the learning rate gets on in this way.
+    """
+    if not run_dir.exists():
+        return True
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir} is a file; choose another --run-dir")
+    if not (run_dir / "config.yaml").exists():
+        return all(
+            any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
+            for found in run_dir.iterdir()
+        )
+    checkpoints = run_dir / "checkpoints"
+    kept = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    has_any = any(path.name == "average" or path.name.isdigit() for path in kept)
+    return not has_any and not (run_dir / "results.json").exists()
+
+
+def _is_unfinished(found: str, name: str) -> bool:
+    return found == f"{name}.tmp" or found.startswith(f".{name}.")
+
+
+def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+    """Make a run directory, or check that the one there may be continued with this configuration.
+
+    A run that has no checkpoint yet is begun anew if it has other settings or other data.
+
+    Raises:
+      UserError: see `check_run`.
+    """
+    check_run(run_dir, config, data)
+    begun = (run_dir / "config.yaml").exists()
+    if run_dir.exists() and not (
+        begun and not _refused(run_dir, config) and _has_data_of(run_dir, data)
+    ):
+        for left in run_dir.iterdir():
+            if any(left.name == n or _is_unfinished(left.name, n) for n in _FIRST_FILES):
+                left.unlink()
+        for name in _NEXT_FILES:
+            (run_dir / name).unlink(missing_ok=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    data.subwords.save(run_dir)
+    report = {**data.report, "fingerprint": data.fingerprint}
+    write_beside(run_dir / "data.json", json.dumps(report, indent=1) + "\n")
+    write_beside(run_dir / "environment.json", json.dumps(environment(), indent=1) + "\n")
+    # Last: a directory with config.yaml has the other files too.
+    save_config(config, run_dir / "config.yaml")

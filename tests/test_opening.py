@@ -1,0 +1,173 @@
+"""How run directories begin, and who may continue them."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny import tiny_config, tiny_data, with_loss, with_training
+
+from nmt_ls.config import Config
+from nmt_ls.config_files import load_resolved
+from nmt_ls.data.prepare import PreparedData
+from nmt_ls.errors import UserError
+from nmt_ls.training.opening import open_run
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory):
+    config = tiny_config(tmp_path_factory.mktemp("data"))
+    return config, tiny_data(config)
+
+
+def begin(run: Path, config: Config, data: PreparedData) -> None:
+    """A run with a checkpoint, such as must not be lost."""
+    open_run(run, config, data)
+    (run / "checkpoints" / "4").mkdir(parents=True)
+
+
+def test_what_a_new_run_holds(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    run = tmp_path / "run"
+    open_run(run, config, data)
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "environment.json", "data.json"} <= names
+    assert load_resolved(run / "config.yaml") == config
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"nmt_ls", "jax", "flax", "optax"} <= set(environment["versions"])
+    assert environment["devices"]
+    open_run(run, config, data)  # and again
+
+
+def test_what_may_differ(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    begin(tmp_path, config, data)
+    free = with_training(
+        config, patience=3, log_every=7, validate_every=2, checkpoint_every=3, keep_last=9,
+        keep_best=0, best_metric="bleu", average_last=2, max_steps=99,
+    )  # fmt: skip
+    free = dataclasses.replace(
+        free, decoding=dataclasses.replace(config.decoding, beam=2), name="other"
+    )
+    open_run(tmp_path, free, data)
+    assert load_resolved(tmp_path / "config.yaml") == free
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.learning_rate", 0.5),
+        ("training.batch_tokens", 64),
+        ("training.accumulation", 2),
+        ("training.ema_decay", 0.5),
+        ("model.width", 32),
+        ("loss.label_smoothing", 0.2),
+        ("subwords.sampling_candidates", 4),
+        ("data.max_length", 20),
+        ("seed", 2),
+    ],
+)
+def test_what_may_not(prepared, tmp_path: Path, key: str, value: object) -> None:
+    config, data = prepared
+    begin(tmp_path, config, data)
+    before = (tmp_path / "config.yaml").read_bytes()
+    *section, name = key.split(".")
+    if section:
+        inner = dataclasses.replace(getattr(config, section[0]), **{name: value})
+        name, value = section[0], inner
+    with pytest.raises(UserError) as refused:
+        open_run(tmp_path, dataclasses.replace(config, **{name: value}), data)
+    assert f"{key} is " in str(refused.value)
+    assert "--run-dir" in str(refused.value)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_more_steps_under_a_schedule_that_ends(prepared, tmp_path: Path, schedule: str) -> None:
+    config, data = prepared
+    config = with_training(config, schedule=schedule)
+    begin(tmp_path, config, data)
+    with pytest.raises(UserError, match=r"training\.max_steps is 12 there and 14 here"):
+        open_run(tmp_path, with_training(config, max_steps=14), data)
+
+
+def test_more_steps_under_a_schedule_of_epsilon(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    config = with_loss(config, schedule="linear")
+    begin(tmp_path, config, data)
+    with pytest.raises(UserError, match=r"training\.max_steps"):
+        open_run(tmp_path, with_training(config, max_steps=14), data)
+
+
+def test_other_text_is_refused(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    begin(tmp_path, config, data)
+    with pytest.raises(UserError, match="other text"):
+        open_run(tmp_path, config, dataclasses.replace(data, fingerprint="0" * 32))
+
+
+def test_somebody_elses_folder_is_refused(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not empty"):
+        open_run(tmp_path, config, data)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("kept", ["checkpoints/average", "results.json"])
+def test_what_is_not_begun_anew(prepared, tmp_path: Path, kept: str) -> None:
+    """Somebody may have deleted the checkpoints once they were averaged and measured."""
+    config, data = prepared
+    open_run(tmp_path, config, data)
+    (tmp_path / kept).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"training\.learning_rate"):
+        open_run(tmp_path, with_training(config, learning_rate=0.5), data)
+
+
+def test_without_a_checkpoint_it_begins_anew(prepared, tmp_path: Path) -> None:
+    """A mistake, or "lower the learning rate", must not lock the directory."""
+    config, data = prepared
+    open_run(tmp_path, config, data)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "4.tmp").mkdir()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "source_subwords.model").write_bytes(b"of another vocabulary")
+    open_run(tmp_path, config, data)
+    assert (tmp_path / "metrics.jsonl").exists(), "the same run goes on"
+    other = with_training(config, learning_rate=0.5)
+    open_run(tmp_path, other, data)
+    assert load_resolved(tmp_path / "config.yaml") == other
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not (tmp_path / "source_subwords.model").exists()
+    text = dataclasses.replace(data, fingerprint="0" * 32)
+    open_run(tmp_path, other, text)
+    assert json.loads((tmp_path / "data.json").read_text())["fingerprint"] == "0" * 32
+
+
+def test_killed_before_it_had_a_configuration(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    open_run(tmp_path, config, data)
+    (tmp_path / "config.yaml").rename(tmp_path / ".config.yaml.x")
+    (tmp_path / "vocabulary.json").write_text("{}")
+    open_run(tmp_path, config, data)
+    assert load_resolved(tmp_path / "config.yaml") == config
+    assert not (tmp_path / ".config.yaml.x").exists()
+    assert not (tmp_path / "vocabulary.json").exists()
+
+
+def test_a_file_is_no_run(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(UserError, match="run is a file; choose another --run-dir"):
+        open_run(tmp_path / "run", config, data)
+
+
+def test_without_git(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    config, data = prepared
+    open_run(tmp_path, config, data)
+    assert json.loads((tmp_path / "environment.json").read_text())["git_revision"] is None
