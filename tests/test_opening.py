@@ -132,13 +132,14 @@ def test_without_a_checkpoint_it_begins_anew(prepared, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "4.tmp").mkdir()
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "diverged.json").write_text("{}")
     (tmp_path / "source_subwords.model").write_bytes(b"of another vocabulary")
     open_run(tmp_path, config, data)
     assert (tmp_path / "metrics.jsonl").exists(), "the same run goes on"
     other = with_training(config, learning_rate=0.5)
     open_run(tmp_path, other, data)
     assert load_resolved(tmp_path / "config.yaml") == other
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not {"metrics.jsonl", "diverged.json"} & {path.name for path in tmp_path.iterdir()}
     assert not (tmp_path / "source_subwords.model").exists()
     text = dataclasses.replace(data, fingerprint="0" * 32)
     open_run(tmp_path, other, text)

@@ -91,6 +91,12 @@ def test_a_grid_that_cannot_be_is_refused_and_nothing_written(options, message, 
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_file_is_no_sweep(tmp_path):
+    (tmp_path / "sweep").write_text("x")
+    with pytest.raises(UserError, match="sweep is a file; choose another --run-dir"):
+        planned(tmp_path / "sweep")
+
+
 def test_an_empty_list_in_the_configuration_is_refused(tmp_path):
     config = dataclasses.replace(
         BASE, sweep=dataclasses.replace(BASE.sweep, grid={"model.dropout": ()})

@@ -186,6 +186,8 @@ def make_plan(
         a grid cannot vary, or whose values do not fit; two cells in one directory; what `check`
         raises.
     """
+    if sweep_dir.exists() and not sweep_dir.is_dir():
+        raise UserError(f"{sweep_dir} is a file; choose another --run-dir")
     path = sweep_dir / "plan.json"
     while True:
         before = _text_of(path)

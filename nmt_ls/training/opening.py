@@ -8,6 +8,7 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.errors import UserError
+from nmt_ls.training.bookkeeping import DIVERGED
 from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.runs import environment, write_beside
 
@@ -110,7 +111,7 @@ _FIRST_FILES = (
 )
 """What a run directory gets before it is one, `config.yaml` last."""
 
-_NEXT_FILES = ("metrics.jsonl", "prior.npy")
+_NEXT_FILES = ("metrics.jsonl", "prior.npy", DIVERGED)
 """What it may have before its first checkpoint."""
 
 
