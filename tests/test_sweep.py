@@ -68,6 +68,8 @@ class Workshop:
             "fit_population",
             lambda group: [self.train(m.config, m.run_dir) for m in group],
         )
+        monkeypatch.setattr(runs_module, "Subwords", SimpleNamespace(load=lambda _: None))
+        monkeypatch.setattr(runs_module, "fingerprint_now", self.fingerprint)
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", self.report)
 
@@ -105,14 +107,20 @@ class Workshop:
             "bleu": 12.345,
             "perplexity": None,
             "ece": 0.1,
+            "empty_better": 0.0,
+            "by_word_frequency": None,
+            "beam_curve": [{"beam": beam} for beam in config.evaluation.beams],
         }
         stored = {}
-        for test in config.data.tests:
+        for test, corpus in config.data.tests.items():
             self.moment()
-            stored[test] = found
+            stored[test] = {**found, "fingerprint": self.fingerprint(test, corpus)}
             (run_dir / "results.json").write_text(json.dumps(stored))
         self.work.append(("evaluation", run_dir.name, last))
         self.moment()
+
+    def fingerprint(self, name: str, corpus: CorpusConfig, *_: object) -> str:
+        return f"{name} {corpus}"
 
     def report(self, sweep_dir: Path) -> str:
         assert all((sweep_dir / entry["run"]).exists() for entry in read_plan(sweep_dir))
@@ -174,6 +182,22 @@ def test_another_decoding_is_measured_without_training(workshop, tmp_path):
     sweep(other, tmp_path, TWO)
     assert workshop.of("step") == ALL_STEPS
     assert len(workshop.of("evaluation")) == 4
+
+
+def test_other_test_text_or_more_measures_are_measured_without_training(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    larger = {"other": dataclasses.replace(BOOK, size=20)}
+    tests = dataclasses.replace(CONFIG.data, tests=CONFIG.data.tests | larger)
+    beams = dataclasses.replace(CONFIG.evaluation, beams=(1, 5))
+    fewer = dataclasses.replace(CONFIG.evaluation, beams=(5,), empty=False)
+    for count, changed in ((4, {"data": tests}), (6, {"data": tests, "evaluation": beams})):
+        other = dataclasses.replace(CONFIG, **changed)
+        sweep(other, tmp_path, TWO)
+        sweep(other, tmp_path, TWO)
+        assert len(workshop.of("evaluation")) == count
+    sweep(dataclasses.replace(other, evaluation=fewer), tmp_path, TWO)
+    assert len(workshop.of("evaluation")) == 6
+    assert workshop.of("step") == ALL_STEPS
 
 
 def test_shards_share_the_work_and_make_no_report(workshop, tmp_path, caplog):
