@@ -18,6 +18,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import write_sweep
+from test_comparison import only_numbers
 from tiny import sentence_pairs
 
 from nmt_ls.cli import main
@@ -334,6 +336,23 @@ def test_the_protocol_lists_what_differs_between_runs():
     assert protocol["model"]["dropout"] == "0.0; 0.3"
     assert protocol["model"]["width"] == 256
     assert protocol["steps"] == "3 steps for every ε, no early stopping"
+
+
+def test_a_plan_without_a_title_is_reported_without_one(tmp_path, monkeypatch):
+    runs = only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0})
+    write_sweep(tmp_path, runs)  # with no title in plan.json
+    for run in runs:
+        save_config(CONFIG, tmp_path / run["run"] / "config.yaml")
+        counts = {"pairs_kept": 9, "pairs_read": 10}
+        (tmp_path / run["run"] / "data.json").write_text(json.dumps(counts))
+    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: None))
+    monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
+    titles = []
+    monkeypatch.setattr(
+        "nmt_ls.study.report.write_report", lambda *_, title, **__: titles.append(title)
+    )
+    assert "On test, ε = 0.1 scored +1.00 BLEU" in sweep_module.report(tmp_path)
+    assert titles == [""]
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):
