@@ -9,8 +9,10 @@ import pytest
 from tiny import MODEL, random_params, tiny_config, tiny_data
 
 from nmt_ls.config import CorpusConfig, DecodingConfig, LossConfig
-from nmt_ls.data.evaluation_sets import EvaluationSet
+from nmt_ls.data import corpora
+from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import is_complete
 from nmt_ls.evaluation.evaluate import (
     evaluate,
     files_as_set,
@@ -139,6 +141,10 @@ def test_other_measures_when_asked_for(run):
     assert "lc" in results["bleu_lowercase_tokenized_signature"]
     assert [point["beam"] for point in results["beam_curve"]] == [1, 2]
     assert results["truncated_sources"] == sum(len(ids) > 4 for ids in data.source_ids) > 0
+    stored = json.loads(json.dumps(finite(results)))
+    unfitted = dataclasses.replace(config, evaluation=dataclasses.replace(asked, fit=False))
+    assert is_complete(stored, unfitted, data.fingerprint)
+    assert not is_complete(stored, config, data.fingerprint)
     # Words of pretokenized text are known too.
     assert results["inference_calibration"]["tokens"] > 0
 
@@ -182,6 +188,45 @@ def test_files_of_ones_own(run, tmp_path):
     assert data.name == "a"
     assert data.sources == ["w01", "", "w02 w03"]
     assert data.references == [["w01"], ["w05"], ["w03 w02"]]
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_files_do_not_take_the_name_of_a_configured_set(run, tmp_path, name):
+    place = {"valid": "data.tests.valid", "validation": "data.validation"}[name]
+    config = dataclasses.replace(
+        run.config,
+        data=dataclasses.replace(run.config.data, validation=run.config.data.tests["valid"]),
+    )
+    run = dataclasses.replace(run, config=config)
+    files = [tmp_path / f"{name}.{language}" for language in ("en", "de")]
+    for file in files:
+        file.write_text((run.run_dir / f"valid{file.suffix}").read_text())
+    same = files_as_set(run, files[0], files[1:])
+    assert same.name == name and len(same.sources) == 8
+    files[1].write_text("w01\n" * 8)
+    with pytest.raises(UserError, match=f"{place} of .* has that name and other text") as refused:
+        files_as_set(run, files[0], files[1:])
+    assert f"such as my-{name}.en" in str(refused.value)
+    assert str(refused.value).count("\n") == 1
+
+
+def test_the_fingerprint_of_a_set_is_known_without_encoding_it(run):
+    for name, corpus in run.config.data.tests.items():
+        (data,) = sets_of(run, [name])
+        found = fingerprint_now(name, corpus, run.config.data, run.subwords)
+        assert found == data.fingerprint
+
+
+def test_what_datasets_loads_is_asked_for_once(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        corpora, "content_fingerprint", lambda *_, key: calls.append(key) or f"text of {key}"
+    )
+    hub = CorpusConfig(kind="datasets", path="somebody/once")
+    data = dataclasses.replace(run.config.data, tests={"hub": hub, "valid": hub})
+    names = ("hub", "hub", "valid", "hub")
+    found = {fingerprint_now(name, hub, data, run.subwords) for name in names}
+    assert calls == ["data.tests.hub", "data.tests.valid"] and len(found) == 2
 
 
 def test_json_has_no_nan():

@@ -64,6 +64,15 @@ def test_an_example_is_what_was_picked(block, tmp_path):
     assert shaded.name == "ε = 0.1" and "".join(t.text for t in shaded.tokens[:-1]) == "Der Hund."
 
 
+def test_a_run_without_stored_translations_is_passed_over(block, tmp_path):
+    write(tmp_path)
+    bare = {"run": "bare", "label_smoothing": 0.05, "seed": 1, "results": {"news": {}}}
+    bare |= {"translations": {}, "references": {}, "sources": {}}
+    whole = examples(tmp_path, block)
+    block.runs.insert(0, bare)
+    assert examples(tmp_path, block) == whole
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"translation": "Die Katze."}, {"pieces": None}, {"pieces": ["▁Das", *PIECES[1:]]}],

@@ -14,6 +14,7 @@ from nmt_ls.study.figures.curves import learning_curves
 from nmt_ls.study.figures.drawing import against_smoothing, panel, smoothing_ticks, summaries
 from nmt_ls.study.figures.gains import gains
 from nmt_ls.study.figures.quality import differences
+from nmt_ls.study.protocol import protocol_rows
 
 
 def axes_of(picture) -> matplotlib.axes.Axes:
@@ -145,9 +146,41 @@ def test_the_difference_says_what_its_interval_is_over():
         "0.1": {"differences": {"bleu": difference(1.0, 0.5, "sentences")}},
         "0.2": {"differences": {"bleu": difference(1.0, 0.5, "seeds")}},
     }
-    picture = differences({"by_smoothing": by_smoothing}, "news", 0.0)
+    picture = differences({"baseline": 0.0, "by_smoothing": by_smoothing}, "news")
     assert picture.caption.endswith("95 % intervals over seeds or sentences")
-    assert differences({"by_smoothing": {"0.0": {"differences": None}}}, "news", 0.0) is None
+    alone = {"baseline": 0.0, "by_smoothing": {"0.0": {"differences": None}}}
+    assert differences(alone, "news") is None
+
+
+def test_differences_are_from_the_baseline_of_their_own_settings():
+    runs = only_numbers(
+        {(e, s): 30.0 + e + 0.1 * s * e for e in (0.0, 0.1, 0.2) for s in (1, 2, 3)}
+    )
+    without = [run for run in runs if run["label_smoothing"]]
+    runs = [run | {"settings": {"model.dropout": 0.3}} for run in runs]
+    runs += [r | {"run": f"{r['run']}_", "settings": {"model.dropout": 0.0}} for r in without]
+    comparison = compare(runs)
+    drawn = draw_all(comparison, runs, {})
+    titles = {p.label: axes_of(p).get_title("left") for p in drawn if p.kind == "difference"}
+    assert titles == {
+        "test (model.dropout=0.0)": "ΔBLEU vs ε = 0.1",
+        "test (model.dropout=0.3)": "ΔBLEU vs ε = 0",
+    }
+    said = dict(protocol_rows(comparison, runs, {}))["claims"]
+    assert said.startswith("differences in BLEU from ε = 0.1 or ε = 0, ")
+
+
+def test_gains_over_other_baselines_are_other_lines():
+    blocks = {str(x): gained({"model.dropout": x}, x) for x in (0.0, 0.1, 0.2)}
+    settings = blocks["0.2"]["by_smoothing"]
+    blocks["0.2"] |= {"baseline": 0.05, "by_smoothing": {"0.05": settings["0.0"], **settings}}
+    [picture] = gains(blocks)
+    axes = axes_of(picture)
+    found = {text.get_text() for text in picture.figure.legends[0].get_texts()}
+    assert found == {"ε = 0.1 over ε = 0", "ε = 0.1 over ε = 0.05"}
+    lengths = [len(x.get_xdata()) for x in axes.get_lines() if x.get_marker() in "os"]
+    assert lengths == [2, 1]
+    assert picture.caption == "Gain over ε = 0 or ε = 0.05 against dropout"
 
 
 def test_runs_of_other_settings_are_in_other_blocks():
@@ -175,7 +208,7 @@ def test_pooled_blocks_come_first_where_there_are_several_test_sets(sweep):
     assert labels == ["all test sets", "flickr", "coco"]
     alone = {**several, "tests": {"flickr": several["tests"]["flickr"]}}
     block = blocks_to_draw(several, runs)[0]
-    assert next(quality.quality(block, 0.0)).name == "bleu_all_test_sets"
+    assert next(quality.quality(block)).name == "bleu_all_test_sets"
     assert search.empty(block) is None and list(search.beams(block)) == []
     assert pooled_blocks(alone) == []
 

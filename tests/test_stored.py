@@ -74,6 +74,13 @@ def test_what_is_broken_is_named(tmp_path):
         read_details(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"runs": [{"run": "a", "seed": 1}]}', "{"])
+def test_a_plan_that_is_none_is_refused_by_name(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UserError, match=r"plan\.json is not a sweep's plan"):
+        load_runs(tmp_path)
+
+
 def test_a_line_that_was_not_finished_is_left_out(tmp_path):
     assert records_of(tmp_path) == []
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import write_sweep
+from test_comparison import only_numbers
 from tiny import sentence_pairs
 
 from nmt_ls.cli import main
@@ -68,6 +70,8 @@ class Workshop:
             "fit_population",
             lambda group: [self.train(m.config, m.run_dir) for m in group],
         )
+        monkeypatch.setattr(runs_module, "Subwords", SimpleNamespace(load=lambda _: None))
+        monkeypatch.setattr(runs_module, "fingerprint_now", self.fingerprint)
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", self.report)
 
@@ -105,14 +109,20 @@ class Workshop:
             "bleu": 12.345,
             "perplexity": None,
             "ece": 0.1,
+            "empty_better": 0.0,
+            "by_word_frequency": None,
+            "beam_curve": [{"beam": beam} for beam in config.evaluation.beams],
         }
         stored = {}
-        for test in config.data.tests:
+        for test, corpus in config.data.tests.items():
             self.moment()
-            stored[test] = found
+            stored[test] = {**found, "fingerprint": self.fingerprint(test, corpus)}
             (run_dir / "results.json").write_text(json.dumps(stored))
         self.work.append(("evaluation", run_dir.name, last))
         self.moment()
+
+    def fingerprint(self, name: str, corpus: CorpusConfig, *_: object) -> str:
+        return f"{name} {corpus}"
 
     def report(self, sweep_dir: Path) -> str:
         assert all((sweep_dir / entry["run"]).exists() for entry in read_plan(sweep_dir))
@@ -174,6 +184,22 @@ def test_another_decoding_is_measured_without_training(workshop, tmp_path):
     sweep(other, tmp_path, TWO)
     assert workshop.of("step") == ALL_STEPS
     assert len(workshop.of("evaluation")) == 4
+
+
+def test_other_test_text_or_more_measures_are_measured_without_training(workshop, tmp_path):
+    sweep(CONFIG, tmp_path, TWO)
+    larger = {"other": dataclasses.replace(BOOK, size=20)}
+    tests = dataclasses.replace(CONFIG.data, tests=CONFIG.data.tests | larger)
+    beams = dataclasses.replace(CONFIG.evaluation, beams=(1, 5))
+    fewer = dataclasses.replace(CONFIG.evaluation, beams=(5,), empty=False)
+    for count, changed in ((4, {"data": tests}), (6, {"data": tests, "evaluation": beams})):
+        other = dataclasses.replace(CONFIG, **changed)
+        sweep(other, tmp_path, TWO)
+        sweep(other, tmp_path, TWO)
+        assert len(workshop.of("evaluation")) == count
+    sweep(dataclasses.replace(other, evaluation=fewer), tmp_path, TWO)
+    assert len(workshop.of("evaluation")) == 6
+    assert workshop.of("step") == ALL_STEPS
 
 
 def test_shards_share_the_work_and_make_no_report(workshop, tmp_path, caplog):
@@ -310,6 +336,23 @@ def test_the_protocol_lists_what_differs_between_runs():
     assert protocol["model"]["dropout"] == "0.0; 0.3"
     assert protocol["model"]["width"] == 256
     assert protocol["steps"] == "3 steps for every ε, no early stopping"
+
+
+def test_a_plan_without_a_title_is_reported_without_one(tmp_path, monkeypatch):
+    runs = only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0})
+    write_sweep(tmp_path, runs)  # with no title in plan.json
+    for run in runs:
+        save_config(CONFIG, tmp_path / run["run"] / "config.yaml")
+        counts = {"pairs_kept": 9, "pairs_read": 10}
+        (tmp_path / run["run"] / "data.json").write_text(json.dumps(counts))
+    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: None))
+    monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
+    titles = []
+    monkeypatch.setattr(
+        "nmt_ls.study.report.write_report", lambda *_, title, **__: titles.append(title)
+    )
+    assert "On test, ε = 0.1 scored +1.00 BLEU" in sweep_module.report(tmp_path)
+    assert titles == [""]
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):

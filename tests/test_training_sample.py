@@ -42,6 +42,7 @@ def test_its_likelihood_is_that_of_the_same_lines_as_a_test_set(run):
     }
     kept = [i for i in (0, 9, 19) if max(len(lines[s][i].split()) for s in lines) < 9]
     assert 1 <= len(kept) == sample["sentences"]
+    assert sample["pairs"] == 3
     for side in lines:
         chosen = "".join(lines[side][i] + "\n" for i in kept)
         (run.run_dir / f"chosen.{side}").write_text(chosen)

@@ -6,7 +6,7 @@ import pytest
 from test_comparison import made_up_sweep, only_numbers
 
 from nmt_ls.evaluation.formatting import interval, mean_sd, number, p_value
-from nmt_ls.study.comparison import compare, headline, sentence
+from nmt_ls.study.comparison import compare, headline, sentence, table
 from nmt_ls.study.wording import headlines
 
 CLEAR = {
@@ -141,6 +141,51 @@ def test_a_mean_that_seeds_and_sentences_doubt_says_so():
 def test_nothing_to_compare():
     text = headline(compare(only_numbers({(0.1, 1): 30.0})))
     assert text == "On test there is only ε = 0.1: nothing to compare."
+
+
+def test_a_baseline_that_was_not_measured_is_said_to_be_missing():
+    cells = {(e, s): 30.0 for e in (0.0, 0.1, 0.2) for s in (1, 2, 3)}
+    runs = only_numbers(cells)
+    for run in runs:
+        if run["label_smoothing"]:
+            run["results"]["late"] = run["results"]["test"]
+    comparison = compare(runs)
+    assert sentence(comparison, "late") == (
+        "On late, no run of the baseline ε = 0 was measured: nothing to compare."
+    )
+    assert headline(comparison) == (
+        "On test and late together, no run of the baseline ε = 0 was measured: nothing to compare."
+    )
+
+
+def test_holm_names_the_contrasts_that_it_corrected_for():
+    few = {cell: b for cell, b in CLEAR.items() if cell[0] < 0.2 or cell[1] < 3}
+    comparison = compare(runs_of(few))
+    assert "5 seeds, p < 0.001)" in headline(comparison)
+    assert "Holm" not in headline(comparison) + table(comparison, "test")
+    assert "p (Holm)" in table(compare(runs_of(CLEAR)), "test")
+    # One ε has a single seed: its sentences speak, and were corrected for all that were resampled.
+    runs = made_up_sweep(seeds=(1,)) + made_up_sweep((0.0, 0.2), seeds=(2, 3))
+    comparison = compare(runs, samples=50)
+    assert "after Holm over 2 contrasts): one seed" in headline(comparison)
+    assert "p (Holm)" in table(comparison, "flickr")
+
+
+def test_perplexities_are_of_the_seeds_that_both_have():
+    runs = runs_of(only(CLEAR, 0.0, 0.1), unmixed={0.0: 5.0, 0.1: 5.0})
+    for run in runs:
+        smoothed, seed = run["label_smoothing"] > 0, run["seed"]
+        results = run["results"]["test"]
+        results["perplexity"] = 5.0 + 0.4 * smoothed + 0.01 * seed * smoothed
+        if not smoothed and seed > 3:
+            run["seed"] = seed + 10  # of the baseline alone
+            results["perplexity"] = 10.0
+            results["adjusted"]["unmixed"]["nll_per_token"] = math.log(10.0)
+    text = headline(compare(runs))
+    # Of seeds 1 to 3: 5.41, 5.42, 5.43; over all five of ε = 0 the mean is 7.00.
+    assert "perplexity rises from 5.00 to 5.42; after un-mixing it is 5.00 (5.00 for ε = 0)" in text
+    apart = compare(only_numbers({(0.0, 1): 30.0, (0.1, 2): 31.0}))
+    assert "perplexity" not in headline(apart)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Validation and test sets: every line of them, encoded."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from itertools import chain
 
@@ -66,12 +67,45 @@ def load_evaluation_set(
         UserError: see `corpora.load_pairs`.
     """
     data = config.data if isinstance(config, Config) else config
-    key = f"data.tests.{name}" if data.tests.get(name) == corpus else ""
-    if corpus == data.validation and (name == "validation" or not key):
-        key = "data.validation"
+    key = _key_of(name, corpus, data)
     pairs = corpora.load_pairs(corpus, data, seed=seed, key=key)
     content = corpora.content_fingerprint(corpus, data, seed, key=key)
     return encoded_set(name, pairs, data, subwords, content)
+
+
+def fingerprint_now(name: str, corpus: CorpusConfig, data: DataConfig, subwords: Subwords) -> str:
+    """The `fingerprint` that `load_evaluation_set` would give, without reading or encoding pairs.
+
+    Files are read anew each time; what `datasets` loads is asked for once in a process, as the hub
+    may be asked whether it has changed.
+
+    Raises:
+        UserError: see `corpora.content_fingerprint`.
+    """
+    key = _key_of(name, corpus, data)
+    if corpus.kind != "datasets":
+        content = corpora.content_fingerprint(corpus, data, CORPUS_SEED, key=key)
+        return _fingerprint(content, subwords)
+    asked = json.dumps([key, dataclasses.asdict(corpus), dataclasses.asdict(data)], sort_keys=True)
+    if asked not in _LOADED:
+        _LOADED[asked] = corpora.content_fingerprint(corpus, data, CORPUS_SEED, key=key)
+    return _fingerprint(_LOADED[asked], subwords)
+
+
+_LOADED: dict[str, str] = {}
+"""By settings, the digests of what `datasets` loaded."""
+
+
+def _key_of(name: str, corpus: CorpusConfig, data: DataConfig) -> str:
+    """The set's place in the configuration; empty where it has none under this name."""
+    key = f"data.tests.{name}" if data.tests.get(name) == corpus else ""
+    if corpus == data.validation and (name == "validation" or not key):
+        return "data.validation"
+    return key
+
+
+def _fingerprint(content: str, subwords: Subwords) -> str:
+    return hash_of([content, subwords.fingerprint])
 
 
 def encoded_set(
@@ -91,5 +125,5 @@ def encoded_set(
         source_ids=[np.array(ids, np.int32) for ids in source_ids],
         target_ids=[np.array(ids, np.int32) for ids in target_ids],
         unk_share=unknown / max(tokens, 1),
-        fingerprint=hash_of([content, subwords.fingerprint]),
+        fingerprint=_fingerprint(content, subwords),
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt_ls.config import Config, CorpusConfig
-from nmt_ls.data.evaluation_sets import EvaluationSet, load_evaluation_set
+from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now, load_evaluation_set
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.decoding.files import warn_of_truncated
 from nmt_ls.decoding.scoring import score_tokens
@@ -101,6 +101,8 @@ def evaluate(
         results["training"] = dict(training)
     if frequencies is not None:
         results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
+    elif asked.word_frequency:
+        results["by_word_frequency"] = None  # asked for, but the training text is not at hand
     if asked.comet:
         results |= comet_score(asked, data.sources, found, data.references)
     if asked.empty:
@@ -110,9 +112,7 @@ def evaluate(
     if asked.strategies:
         results["strategies"] = strategies(run, data, asked.strategies)
     if asked.projection:
-        found_plane = projection(run, data)
-        if found_plane is not None:
-            results["projection"] = found_plane
+        results["projection"] = projection(run, data)  # None without three frequent words
     results |= _selective(translations, found, data)
     inference = _inference_calibration(run, translations, data)
     if inference is not None:
@@ -202,11 +202,40 @@ def test_sets(
 
 
 def files_as_set(run: LoadedRun, source: Path, references: list[Path]) -> EvaluationSet:
-    """A test set of two or more aligned files, named after the source file."""
+    """A test set of two or more aligned files, named after the source file.
+
+    Raises:
+      UserError: the configuration gives that name to other text, whose results would be replaced;
+        what `corpora.load_pairs` raises.
+    """
     corpus = CorpusConfig(
         source=str(source.absolute()), target=tuple(str(r.absolute()) for r in references)
     )
-    return load_evaluation_set(source.stem, corpus, run.config, run.subwords)
+    found = load_evaluation_set(source.stem, corpus, run.config, run.subwords)
+    place = _place_of_other_text(run, found)
+    if place:
+        raise UserError(
+            f"--source {source}: {place} of {run.run_dir} has that name and other text, and its"
+            f" results would be lost\ncopy the file to another name, such as"
+            f" my-{source.name}"
+        )
+    return found
+
+
+def _place_of_other_text(run: LoadedRun, found: EvaluationSet) -> str:
+    """Where the configuration has another set of the same name; empty where it has none."""
+    data, name = run.config.data, found.name
+    place = f"data.tests.{name}" if name in data.tests else "data.validation"
+    corpus = data.tests.get(name, data.validation)
+    if name not in (*data.tests, "validation"):
+        return ""
+    if corpus is None:
+        return place
+    try:
+        configured = fingerprint_now(name, corpus, data, run.subwords)
+    except UserError:  # it is gone, its results are not
+        return place
+    return "" if configured == found.fingerprint else place
 
 
 def make_validator(

@@ -33,8 +33,8 @@ def training_sample(run: LoadedRun) -> dict[str, Any] | None:
     scored as training saw them, `data.noise` included.
 
     Returns:
-      `sentences`, and likelihood and calibration as of a test set; None where
-      `evaluation.training_pairs` is 0.
+      `pairs`, how many were asked for, `sentences`, how many were read, and likelihood and
+      calibration as of a test set; None where `evaluation.training_pairs` is 0.
 
     Raises:
       UserError: the text is gone (`corpora.load_pairs`).
@@ -61,4 +61,4 @@ def training_sample(run: LoadedRun) -> dict[str, Any] | None:
         batch_sentences=config.decoding.batch_sentences,
     )
     found = likelihood(statistics, data, run.subwords.unk)
-    return {"sentences": len(kept), **{name: found[name] for name in _KEPT}}
+    return {"pairs": asked, "sentences": len(kept), **{name: found[name] for name in _KEPT}}

@@ -63,14 +63,15 @@ def examples(sweep_dir: Path, block: Block, which: str = "examples") -> list[dic
             details = stored[run["run"]]
             tokens = _tokens(details[i], text, path) if i < len(details) else None
             outputs.append(Output(block.strength.value(epsilon), text, number(chrf, 1), tokens))
-        run = next(iter(of_seed.values()))
-        source = run.get("sources", {}).get(block.test)
+        # Runs of other ε may have nothing stored.
+        runs = [of_seed[epsilon] for epsilon in chosen["chrf"]]
+        sources = [s for run in runs if (s := run.get("sources", {}).get(block.test))]
         found.append(
             {
                 "sentence": i + 1,
                 "seed": chosen["seed"],
-                "source": source[i] if source else None,
-                "references": run["references"][block.test][i],
+                "source": sources[0][i] if sources else None,
+                "references": runs[0]["references"][block.test][i],
                 "outputs": outputs,
             }
         )

@@ -3,6 +3,7 @@
 A small model gains little from a second processor; two runs side by side use both.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -87,11 +88,16 @@ def _start(command: Sequence[str], threads: int) -> subprocess.Popen:
 
 def _relay(name: str, process: subprocess.Popen, ended: queue.SimpleQueue[str]) -> None:
     assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            print(f"[{name}] {line}", end="", file=sys.stderr, flush=True)
-    process.wait()
-    ended.put(name)
+    try:
+        with process.stderr:
+            for line in process.stderr:
+                # Nobody may be listening any more (`… 2>&1 | head`), but the job must go on: it
+                # would stand still at a pipe that is not read.
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"[{name}] {line}", end="", file=sys.stderr, flush=True)
+    finally:
+        process.wait()
+        ended.put(name)
 
 
 def _interrupt(number: int, _: object) -> None:

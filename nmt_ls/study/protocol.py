@@ -6,7 +6,7 @@ from typing import Any
 from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.decision import SEEDS_NEEDED
-from nmt_ls.study.strength import losses_of, symbol_of
+from nmt_ls.study.strength import losses_of, strength_in, symbol_of
 
 
 def protocol_rows(comparison: dict, runs: Sequence[Run], protocol: dict) -> list[tuple[str, str]]:
@@ -36,7 +36,9 @@ def protocol_rows(comparison: dict, runs: Sequence[Run], protocol: dict) -> list
 
 def _claims(comparison: dict) -> str:
     losses = losses_of(comparison).values()
-    base = " or ".join(dict.fromkeys(loss.value(comparison["baseline"]) for loss in losses))
+    deciding = (comparison.get("pooled") or comparison["tests"]).values()
+    bases = (strength_in(block).value(block["baseline"]) for block in deciding)
+    base = " or ".join(dict.fromkeys(bases))
     return (
         f"differences in BLEU from {base}, of all test sets together: paired t-test over seeds "
         f"({SEEDS_NEEDED} at least), Holm’s correction over {symbol_of(losses)}, "

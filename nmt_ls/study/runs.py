@@ -12,8 +12,11 @@ from typing import Any
 from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
 from nmt_ls.config_files import differences
+from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.prepare import PreparedData, prepare
+from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import is_complete
 from nmt_ls.evaluation.evaluate import (
     evaluate,
     fitted_on_validation,
@@ -225,15 +228,22 @@ def is_trained(run_dir: Path, config: Config) -> bool:
 
 
 def is_evaluated(run_dir: Path, config: Config) -> bool:
-    """Whether results.json has what `evaluate_run` would measure of a trained run."""
+    """Whether results.json has what `evaluate_run` would measure of a trained run.
+
+    Raises:
+      UserError: a test set's text is gone.
+    """
     path = run_dir / "results.json"
     if not path.exists():
         return False
     done = json.loads(path.read_text(encoding="utf-8"))
-    # `evaluate` may since have measured another checkpoint or with another beam.
-    decoding = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
-    if any(done.get(name, {}).get("decode") != decoding for name in config.data.tests):
-        return False
+    # `evaluate` may since have measured another checkpoint or with another beam, and the
+    # configuration may since name other text or ask for more.
+    subwords = Subwords.load(run_dir)
+    for name, corpus in config.data.tests.items():
+        fingerprint = fingerprint_now(name, corpus, config.data, subwords)
+        if not is_complete(done.get(name, {}), config, fingerprint):
+            return False
     measured = {done[name]["checkpoint"] for name in config.data.tests}
     # And the run may have been continued since.
     if (run_dir / "checkpoints" / "average").is_dir():

@@ -7,6 +7,7 @@ from typing import Any
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import Run
+from nmt_ls.study.plan import read_plan
 
 
 def load_runs(sweep_dir: Path) -> list[Run]:
@@ -62,12 +63,11 @@ def planned_runs(sweep_dir: Path) -> list[dict]:
     """The runs of plan.json.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it is not a plan.
     """
-    path = sweep_dir / "plan.json"
-    if not path.exists():
+    if not (sweep_dir / "plan.json").exists():
         raise UserError(f"{sweep_dir} has no plan.json: it is not a sweep's directory")
-    return _read_json(path)["runs"]
+    return read_plan(sweep_dir)
 
 
 def read_details(path: Path) -> list[dict]:

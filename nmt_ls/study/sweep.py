@@ -190,7 +190,7 @@ def report(sweep_dir: Path) -> str:
     truth = truth_of(configs[0], Subwords.load(first))
     for run, config in zip(runs, configs, strict=True):
         run["loss"] = config.loss.kind
-    title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8"))["title"]
+    title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8")).get("title", "")
     comparison = compare(runs, truth=truth, title=title)
     protocol = _protocol(configs, [run["settings"] for run in runs], truth)
     protocol["training pairs"] = _listed(_pairs(sweep_dir / run["run"]) for run in runs)

@@ -27,6 +27,16 @@ def evidence(difference: dict) -> dict | None:
     return None
 
 
+def corrected_together(block: dict, over: str) -> int:
+    """How many contrasts in BLEU were in the family of Holm's correction; `over`: of `evidence`."""
+    contrasts = [
+        s["differences"]["bleu"] for s in block["by_smoothing"].values() if s["differences"]
+    ]
+    if over == "sentences":
+        contrasts = [d["bootstrap"] for d in contrasts if d.get("bootstrap")]
+    return sum(contrast["p_holm"] is not None for contrast in contrasts)
+
+
 def table_rows(comparison: dict, test: str) -> tuple[list[str], list[list[str]]]:
     """`block_rows` of one test set."""
     return block_rows(comparison["tests"][test])
@@ -61,7 +71,7 @@ def block_rows(block: dict) -> tuple[list[str], list[list[str]]]:
         *(["un-mixed"] if unmixed else []),
         "ECE",
         f"ΔBLEU vs {strength.value(block['baseline'])} [95 % over {' or '.join(over) or 'seeds'}]",
-        "p (Holm)" if len(contrasts) > 1 else "p",
+        "p (Holm)" if any(corrected_together(block, kind) > 1 for kind in over) else "p",
     ]
     rows = []
     for epsilon, setting in settings.items():

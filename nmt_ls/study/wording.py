@@ -4,14 +4,15 @@ What is said to differ was decided in `decision`; everything else is said to hav
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from nmt_ls.evaluation.formatting import interval, number, p_value
 from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.decision import SEEDS_NEEDED
 from nmt_ls.study.measures import key
 from nmt_ls.study.strength import strength_in
-from nmt_ls.study.tables import evidence, perplexities, results_csv, table, table_rows
+from nmt_ls.study.tables import corrected_together, evidence, results_csv, table, table_rows
 
 __all__ = [
     "headline",
@@ -50,7 +51,10 @@ def block_sentence(block: dict) -> str:
     place = f"On {block['test']}"
     if block["settings"]:
         place += " with " + ", ".join(f"{k} = {_plain(v)}" for k, v in block["settings"].items())
-    if base not in settings or not others:
+    if base not in settings:
+        missing = strength_in(block).value(base)
+        return f"{place}, no run of the baseline {missing} was measured: nothing to compare."
+    if not others:
         alone = strength_in(block).value(next(iter(settings)))
         return f"{place} there is only {alone}: nothing to compare."
     primary = key(block["primary"])
@@ -59,7 +63,7 @@ def block_sentence(block: dict) -> str:
     perplexity = _perplexity(block, base, epsilon)
     joint = (" while " if decided else "; ") if perplexity else ""
     return (
-        f"{place}, {_contrast(block, epsilon, len(others))}{joint}{perplexity}."
+        f"{place}, {_contrast(block, epsilon)}{joint}{perplexity}."
         f"{_other_contrasts(block, epsilon)}{_calibration(block)}"
     )
 
@@ -70,7 +74,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
+def _contrast(block: dict, epsilon: str) -> str:
     """BLEU of one ε against the baseline: decided, undecided, or only described."""
     bleu = block["by_smoothing"][epsilon]["differences"]["bleu"]
     found = evidence(bleu)
@@ -85,6 +89,7 @@ def _contrast(block: dict, epsilon: str, contrasts: int) -> str:
     if found is None:
         return f"{measured} (one seed, no stored translations: no interval)"
     # With one contrast Holm's correction changes nothing and need not be named.
+    contrasts = corrected_together(block, found["over"])
     holm = f" after Holm over {contrasts} contrasts" if contrasts > 1 else ""
     p = "" if found.get("p_holm") is None else f", p {p_value(found['p_holm'])}{holm}"
     bounds = f"95 % CI {interval(found['ci95'])}"
@@ -119,22 +124,41 @@ def _sign(bounds: Sequence[float]) -> int:
 
 
 def _perplexity(block: dict, base: str, epsilon: str) -> str:
-    settings = block["by_smoothing"]
-    before, after = (settings[e]["measures"]["perplexity"]["mean"] for e in (base, epsilon))
+    before, after = _means(block, "perplexity", base, epsilon)
     if before is None or after is None:
         return ""
-    difference = settings[epsilon]["differences"]["perplexity"]
+    difference = block["by_smoothing"][epsilon]["differences"]["perplexity"]
     verb = "goes"
     if difference["p_holm"] is not None and difference["p_holm"] < ALPHA:
         verb = "rises" if difference["mean"] > 0 else "falls"
     text = f"perplexity {verb} from {number(before)} to {number(after)}"
     if number(before) == number(after):
         text = f"perplexity stays at {number(after)}"
-    clean = [perplexities(settings[e]["measures"]["nll_unmixed"])["mean"] for e in (base, epsilon)]
+    clean = _means(block, "nll_unmixed", base, epsilon, math.exp)
     if None in clean:
         return f"{text} (un-mixing was not fitted)"
     of_base = f"{number(clean[0])} for {strength_in(block).value(base)}"
     return f"{text}; after un-mixing it is {number(clean[1])} ({of_base})"
+
+
+def _means(
+    block: dict,
+    measure: str,
+    base: str,
+    epsilon: str,
+    of: Callable[[float], float] = float,
+) -> list[float | None]:
+    """Means of a measure, baseline first, over the seeds that both have: those of the difference
+    between them. None where there are no such seeds, or a run of them diverged."""
+    shared = block["by_smoothing"][epsilon]["differences"][measure]["seeds"]
+    means: list[float | None] = []
+    for setting in (block["by_smoothing"][base], block["by_smoothing"][epsilon]):
+        by_seed = zip(setting["seeds"], setting["measures"][measure]["values"], strict=True)
+        values = [value for seed, value in by_seed if seed in shared]
+        known = [of(value) for value in values if value is not None]
+        whole = known and len(known) == len(values)
+        means.append(sum(known) / len(known) if whole else None)
+    return means
 
 
 def _other_contrasts(block: dict, epsilon: str) -> str:

@@ -47,9 +47,8 @@ def _drawn(
     runs: Sequence[Run],
     records: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Iterator[Picture]:
-    baseline = float(comparison["baseline"])
     # Panels of one kind stand together: test sets are compared side by side.
-    yield from _by_kind(blocks, lambda block: quality.quality(block, baseline))
+    yield from _by_kind(blocks, quality.quality)
     yield from _one_each(blocks, likelihood.nll)
     yield from _one_each(blocks, likelihood.entropy)
     yield from _by_kind(blocks, likelihood.calibration)

@@ -44,14 +44,15 @@ def _against(
     field: str, test: str | None, rest: dict[str, Any], group: Sequence[Mapping[str, Any]]
 ) -> Picture | None:
     group = sorted(group, key=lambda block: block["settings"][field])
-    lines: dict[str, list[tuple[float, dict]]] = {}
+    # Settings that lack the common baseline have one of their own: another line.
+    lines: dict[tuple[float, str], list[tuple[float, dict]]] = {}
     for block in group:
         for epsilon, setting in block["by_smoothing"].items():
             difference = (setting["differences"] or {}).get("bleu")
             found = evidence(difference) if difference else None
             if found:
                 point = (float(block["settings"][field]), found)
-                lines.setdefault(epsilon, []).append(point)
+                lines.setdefault((float(block["baseline"]), epsilon), []).append(point)
     values = [block["settings"][field] for block in group]
     if len(set(values)) < 2 or not lines:
         return None
@@ -59,20 +60,21 @@ def _against(
     figure, axes = panel(f"BLEU gained by {strength.method}", what)
     axes.axhline(0, color="black", linewidth=0.8)
     span = max(values) - min(values)
-    for index, (epsilon, points) in enumerate(lines.items()):
+    bases = dict.fromkeys(strength.value(base) for base, _ in lines)
+    for index, ((base, epsilon), points) in enumerate(lines.items()):
+        over = f" over {strength.value(base)}" if len(bases) > 1 else ""
         # Beside each other, so that intervals do not hide intervals.
         shift = (index - (len(lines) - 1) / 2) * 0.02 * span
         y = [found["difference"] for _, found in points]
         low = [found["difference"] - found["ci95"][0] for _, found in points]
         high = [found["ci95"][1] - found["difference"] for _, found in points]
         axes.errorbar([x + shift for x, _ in points], y, [low, high], capsize=3, elinewidth=1,
-                      label=strength.value(epsilon), **look(index))  # fmt: skip
+                      label=f"{strength.value(epsilon)}{over}", **look(index))  # fmt: skip
     axes.set_xticks(values, [f"{value:g}" for value in values])
     legend_below(figure, axes, columns_for(len(lines)))
     others = settings_text(rest)
     on = f" on {test}" if test else ""
-    base = strength.value(group[0]["baseline"])
-    caption = f"Gain over {base} against {what}{on}{f' ({others})' if others else ''}"
+    caption = f"Gain over {' or '.join(bases)} against {what}{on}{f' ({others})' if others else ''}"
     label = " ".join(filter(None, [test, others]))
     return Picture(f"gain_{field}", label, "settings", caption, figure)
 

@@ -20,7 +20,7 @@ FEW = 20
 """Buckets with fewer sentences or words say too little to be drawn."""
 
 
-def quality(block: Block, baseline: float) -> Iterator[Picture]:
+def quality(block: Block) -> Iterator[Picture]:
     """BLEU and chrF against ε, and the difference from the baseline with its interval."""
     truth = block.result.get("truth") or {}
     for measure, title in (("bleu", "BLEU"), ("chrf", "chrF")):
@@ -34,12 +34,12 @@ def quality(block: Block, baseline: float) -> Iterator[Picture]:
             legend_below(figure, axes, 1)
         no_magnifying_glass(axes, 2)
         yield Picture(measure, block.label, "quality", f"{title} on {block.label}", figure)
-    if drawn := differences(block.result, block.label, baseline):
+    if drawn := differences(block.result, block.label):
         yield drawn
 
 
-def differences(result: Mapping[str, Any], label: str, baseline: float) -> Picture | None:
-    """BLEU over the baseline's with the interval that stands behind the words on it."""
+def differences(result: Mapping[str, Any], label: str) -> Picture | None:
+    """BLEU over that of the block's own baseline, with the interval behind the words on it."""
     points, over = {}, set()
     for epsilon, setting in result["by_smoothing"].items():
         difference = (setting["differences"] or {}).get("bleu")
@@ -50,7 +50,7 @@ def differences(result: Mapping[str, Any], label: str, baseline: float) -> Pictu
     if not points:
         return None
     strength = strength_in(result)
-    figure, axes = panel(f"ΔBLEU vs {strength.value(baseline)}", strength.axis)
+    figure, axes = panel(f"ΔBLEU vs {strength.value(result['baseline'])}", strength.axis)
     axes.axhline(0, color="black", linewidth=0.8)
     against_smoothing(axes, points, 1)
     for line in axes.get_lines():

@@ -1,0 +1,41 @@
+"""Do stored results hold what would be measured now?"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nmt_ls.config import Config
+
+
+def is_complete(results: Mapping[str, Any], config: Config, fingerprint: str) -> bool:
+    """Whether a test set's results need not be measured again under a configuration.
+
+    What they hold beyond it does not matter, nor what could not be measured: that is there as null.
+
+    Args:
+      results: as `evaluate` returned and results.json holds them; empty for a set without any.
+      config: of the run, as it is now. `data.train` and the model are the run's own.
+      fingerprint: of the test set, as it is now.
+    """
+    decoding = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
+    if results.get("decode") != decoding or results.get("fingerprint") != fingerprint:
+        return False
+    asked = config.evaluation
+    single = {
+        "adjusted": asked.fit and config.data.validation is not None,
+        "empty_better": asked.empty,
+        "by_word_frequency": asked.word_frequency,
+        "projection": asked.projection,
+        "bleu_lowercase_tokenized": asked.lowercase_tokenized,
+    }
+    beams = {point["beam"] for point in results.get("beam_curve") or ()}
+    sample = results.get("training") or {}
+    return (
+        all(name in results for name, wanted in single.items() if wanted)
+        and set(asked.beams) <= beams
+        and set(asked.strategies) <= set(results.get("strategies") or ())
+        and asked.training_pairs in (0, sample.get("pairs"), sample.get("sentences"))
+        and (not asked.comet or results.get("comet_model") == Path(asked.comet).name)
+    )

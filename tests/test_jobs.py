@@ -1,0 +1,58 @@
+"""Processes side by side, and what becomes of them when nobody reads what they say."""
+
+import signal
+import sys
+
+import pytest
+
+from nmt_ls.study.jobs import JobFailed, run_jobs
+
+
+class Closed:
+    """A stderr whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.fixture
+def in_time():
+    """What waits for ever is interrupted."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def saying(lines: int, status: int = 0) -> list[str]:
+    """A program that says so many lines and ends."""
+    code = f"import sys; sys.stderr.write('a line\\n' * {lines}); sys.exit({status})"
+    return [sys.executable, "-S", "-c", code]
+
+
+def test_lines_have_the_name_of_their_job(capsys, in_time):
+    done = []
+    run_jobs(["a", "b", "c"], lambda name: saying(2), 2, done.append)
+    assert sorted(done) == ["a", "b", "c"]
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(
+        ["[a] a line", "[b] a line", "[c] a line"] * 2
+    )
+
+
+def test_jobs_end_though_nobody_reads(monkeypatch, in_time):
+    """More lines than a pipe holds: the jobs do not stand still either."""
+    monkeypatch.setattr(sys, "stderr", Closed())
+    done = []
+    run_jobs(["a", "b", "c"], lambda name: saying(20_000), 2, done.append)
+    assert sorted(done) == ["a", "b", "c"]
+    with pytest.raises(JobFailed) as failed:
+        run_jobs(["a"], lambda name: saying(3, status=5), 1)
+    assert failed.value.status == 5
