@@ -230,6 +230,15 @@ def test_a_run_that_is_not_evaluated_on_all_sets_is_left_out_and_named():
     assert block["by_smoothing"]["0.1"]["seeds"] == [1]
 
 
+def test_sets_that_no_run_has_all_of_are_not_pooled():
+    runs = made_up_sweep((0.0, 0.1), (1, 2, 3), tests=("a", "b", "c"))
+    for place, run in enumerate(runs):
+        del run["results"]["cab"[place % 3]]
+    (block,) = compare(runs)["pooled"].values()
+    assert block["tests"] == ["a", "b"]
+    assert len(block["left_out"]) == 4
+
+
 def test_one_test_set_is_pooled_as_it_is(comparison):
     test, pooled = comparison["tests"]["flickr"], comparison["pooled"][""]
     assert pooled == test

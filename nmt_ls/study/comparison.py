@@ -165,9 +165,13 @@ def _order(run: Run) -> tuple:
 
 
 def _pooled_tests(group: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """The test sets that more than half of the runs have."""
-    common = [n for n in names if sum(n in run["results"] for run in group) * 2 > len(group)]
-    return [name for name in common if name != VALIDATION] or common
+    """The test sets that more than half of the runs have, as far as a run has them all."""
+    having = {name: sum(name in run["results"] for run in group) for name in names}
+    common = [name for name in names if having[name] * 2 > len(group)]
+    chosen = [name for name in common if name != VALIDATION] or common
+    while chosen and not any(set(chosen) <= run["results"].keys() for run in group):
+        chosen.remove(min(reversed(chosen), key=having.__getitem__))
+    return chosen
 
 
 def _counts(group: Sequence[Run], name: str) -> dict[str, Counts]:
