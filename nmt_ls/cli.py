@@ -16,6 +16,7 @@ from typing import Any
 
 from nmt_ls.cli_parser import make_parser
 from nmt_ls.errors import UserError
+from nmt_ls.outputs import destination
 
 log = logging.getLogger("nmt_ls")
 
@@ -109,7 +110,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _write_json(path: Path | None, content: Any) -> None:
-    from nmt_ls.training.runs import write_beside
+    from nmt_ls.outputs import write_beside
 
     if path is not None:
         write_beside(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -267,6 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from nmt_ls.parallel import cores_as_devices
 
             cores_as_devices()
+        if arguments.verb != "export" and getattr(arguments, "output", None) is not None:
+            destination(arguments.output)  # before the work, not after it
         arguments.run(arguments)
     except UserError as error:
         print(f"nmt-ls: {error}", file=sys.stderr)

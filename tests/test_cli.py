@@ -162,7 +162,7 @@ def test_an_ensemble_translates(sweep_dir, run_dir, tmp_path):
     assert len((tmp_path / "out.txt").read_text().splitlines()) == 1
 
 
-def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path):
+def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path, capsys):
     out = tmp_path / "scores.jsonl"
     assert main(["evaluate", str(run_dir), "--split", "valid"]) == 0
     arguments = ["--source", str(folder / "valid.en"), "--target", str(folder / "valid.de")]
@@ -178,6 +178,13 @@ def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path):
         assert aligned["log_prob"] == record["log_prob"]
         assert len(aligned["alignment"]) == len(aligned["target_pieces"]) == record["tokens"]
         assert set(aligned["alignment"]) <= set(range(len(aligned["source_pieces"])))
+    os.mkfifo(tmp_path / "pipe")
+    arguments[1] = str(tmp_path / "pipe")
+    assert "is a pipe, and score reads it twice" in refused(
+        ["score", str(run_dir), *arguments], capsys
+    )
+    nowhere = ["compare", "a", "b", "--output", str(tmp_path / "no" / "x.json")]
+    assert f"there is no folder {tmp_path / 'no'}; make it first" in refused(nowhere, capsys)
 
 
 def test_average_and_report(run_dir, sweep_dir, capsys):

@@ -1,6 +1,8 @@
 """Reading sentence pairs: every kind of source, and every way in which one can be broken."""
 
+import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,6 +220,34 @@ def test_saved_dictionary_and_slices(tmp_path: Path, data: DataConfig) -> None:
     assert sources(split="train", size=2) == ["a", "b"]
     with pytest.raises(UserError, match="datasets cannot load 'saved': .*valid"):
         sources(split="valid")
+
+
+@pytest.mark.parametrize(("suffix", "between"), [("csv", ","), ("tsv", "\t")])
+def test_words_that_tables_take_for_nothing(
+    tmp_path: Path, data: DataConfig, suffix: str, between: str
+) -> None:
+    lines = [("en", "de"), ("NA", "Nein"), ("null", "None"), ("", "leer")]
+    wanted = lines[1:]
+    if suffix == "tsv":  # as with `kind: tsv`, a quotation mark is one
+        lines += [('"open', "x"), ("next", 'y"')]
+        wanted = lines[1:]
+    text = "".join(between.join(line) + "\n" for line in lines)
+    (tmp_path / f"t.{suffix}").write_text(text)
+    found = rows_of(load_pairs(CorpusConfig(kind="datasets", path=f"t.{suffix}"), data, seed=1))
+    assert found == [(source, [target]) for source, target in wanted]
+
+
+def test_what_is_in_a_file_counts_not_where_it_lies(tmp_path: Path, data: DataConfig) -> None:
+    corpus = CorpusConfig(kind="datasets", path="t.csv")
+    (tmp_path / "t.csv").write_text("en,de\na,b\n")
+    here = content_fingerprint(corpus, data, 1)
+    (tmp_path / "other").mkdir()
+    moved = (tmp_path / "t.csv").rename(tmp_path / "other" / "t.csv")
+    os.utime(moved, (1, 1))
+    there = dataclasses.replace(data, root=str(tmp_path / "other"))
+    assert content_fingerprint(corpus, there, 1) == here
+    moved.write_text("en,de\na,c\n")
+    assert content_fingerprint(corpus, there, 1) != here
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl", "arrow"])

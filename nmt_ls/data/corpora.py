@@ -92,8 +92,10 @@ def content_fingerprint(corpus: CorpusConfig, data: DataConfig, seed: int, *, ke
         content = hash_of_file(files.one_file(corpus, data, key))
         settings += [content, corpus.source, corpus.target, languages]
     elif corpus.kind == "datasets":
-        content = hub.load(corpus, data, key, _split_of(key))._fingerprint
-        settings += [content, corpus.source, corpus.target, languages]
+        # Of files what is in them counts; datasets' own fingerprint changes as they are moved.
+        found: list[str] | str = [hash_of_file(path) for path in hub.local_files(corpus, data)]
+        found = found or hub.load(corpus, data, key, _split_of(key))._fingerprint
+        settings += [found, corpus.split, corpus.source, corpus.target, languages]
     elif corpus.kind == "sacrebleu":
         settings += [corpus.name, languages]
     else:

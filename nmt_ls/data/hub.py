@@ -1,5 +1,6 @@
 """Sentence pairs from whatever Hugging Face `datasets` loads."""
 
+import csv
 import errno
 import glob
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,13 @@ _BUILDERS = {
     ".tsv": "csv",
     ".json": "json",
     ".jsonl": "json",
+}
+# "NA" and "null" are words, and a quotation mark in a TSV file is one, as with `kind: tsv`.
+_WORDS = {"keep_default_na": False, "na_filter": False}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    **{suffix: {} for suffix in _BUILDERS},
+    ".csv": _WORDS,
+    ".tsv": {**_WORDS, "sep": "\t", "quoting": csv.QUOTE_NONE},
 }
 _ROWS = 20_000
 
@@ -62,16 +70,23 @@ def _load(corpus: CorpusConfig, data: DataConfig, key: str, split: str) -> datas
     if local.is_dir():
         return datasets.load_dataset(str(local), corpus.name or None, split=corpus.split or split)
     if suffix in _BUILDERS:
-        files = sorted(glob.glob(str(local))) if not local.is_file() else [str(local)]
+        files = [str(path) for path in local_files(corpus, data)]
         if not files:
             raise UserError(f"{key}.path: no file {local} (data.root={data.root})")
-        options: dict[str, Any] = {"sep": "\t"} if suffix == ".tsv" else {}
         return datasets.load_dataset(
-            _BUILDERS[suffix], data_files=files, split=corpus.split or "train", **options
+            _BUILDERS[suffix], data_files=files, split=corpus.split or "train", **_OPTIONS[suffix]
         )
     if local.is_file():
         raise UserError(f"{key}.path: {local} is none of {', '.join(_BUILDERS)}")
     return datasets.load_dataset(corpus.path, corpus.name or None, split=corpus.split or split)
+
+
+def local_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
+    """The files that `corpus.path` names, or a pattern with stars does; empty for all else."""
+    local = Path(data.root).expanduser() / Path(corpus.path).expanduser()
+    if local.suffix.lower() not in _BUILDERS or local.is_dir():
+        return []
+    return [local] if local.is_file() else sorted(map(Path, glob.glob(str(local))))
 
 
 def _saved(folder: Path, corpus: CorpusConfig, key: str, split: str) -> datasets.Dataset:

@@ -1,5 +1,6 @@
 """Files and streams of sentences through a model, a block of lines at a time."""
 
+import codecs
 import contextlib
 import json
 import logging
@@ -16,6 +17,7 @@ from nmt_ls.decoding.alignment import attention_weights, hard_alignment
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
+from nmt_ls.outputs import destination, is_stream
 from nmt_ls.training.runs import LoadedRun
 
 log = logging.getLogger("nmt_ls")
@@ -26,6 +28,8 @@ _BLOCK = 4096
 
 def read_lines(path: Path | None, undecodable: list[int] | None = None) -> Iterator[str]:
     """Lines of a UTF-8 file or of standard input, without their ends; only LF (or CRLF) ends one.
+
+    A byte-order mark is no part of the first.
 
     Args:
       path: None is standard input.
@@ -42,6 +46,8 @@ def read_lines(path: Path | None, undecodable: list[int] | None = None) -> Itera
         raise UserError(f"{name}: {error.strerror}") from error
     with stream if path is not None else contextlib.nullcontext():
         for number, line in enumerate(stream, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
@@ -61,10 +67,19 @@ def whole_lines(path: Path | None) -> Iterator[IO[str]]:
     """Where results go: standard output, or a file written beside and renamed when it is whole.
 
     What was done when something went wrong, or Ctrl-C came, stays in `PATH.part`, in whole lines.
+    Pipes and devices are written as they are.
+
+    Raises:
+      UserError: see `outputs.destination`.
     """
     if path is None:
         yield sys.stdout
         sys.stdout.flush()
+        return
+    path = destination(path)
+    if is_stream(path):
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
         return
     beside = path.with_name(path.name + ".tmp")
     try:
@@ -201,6 +216,9 @@ def score_files(
 
 
 def _aligned(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    for path in (source, target):
+        if is_stream(path):
+            raise UserError(f"{path} is a pipe, and score reads it twice; save it in a file first")
     # Counted before the first is scored: a mistake should not cost an hour.
     counts = [sum(1 for _ in read_lines(path)) for path in (source, target)]
     if counts[0] != counts[1]:

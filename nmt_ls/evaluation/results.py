@@ -11,7 +11,7 @@ from tabulate import tabulate
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.evaluation.evaluate import Evaluation
-from nmt_ls.training.runs import write_beside
+from nmt_ls.outputs import write_beside
 
 
 def store_results(

@@ -14,11 +14,12 @@ from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
 from nmt_ls.data.batches import Batch, BatchPlan
 from nmt_ls.losses import scheduled_smoothing
+from nmt_ls.outputs import write_beside
 from nmt_ls.parallel import is_main
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.progress import Interval, Progress, line_of
-from nmt_ls.training.runs import regular_steps, write_beside
+from nmt_ls.training.runs import regular_steps
 from nmt_ls.training.step import StepSums, TrainState
 
 log = logging.getLogger("nmt_ls")

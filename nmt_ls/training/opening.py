@@ -8,9 +8,10 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.errors import UserError
+from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
 from nmt_ls.training.optimizer import depends_on_max_steps
-from nmt_ls.training.runs import environment, write_beside
+from nmt_ls.training.runs import environment
 
 # What a continued run may change: nothing here decides a parameter's value at a given step.
 _FREE_SECTIONS = (

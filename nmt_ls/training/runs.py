@@ -20,13 +20,6 @@ from nmt_ls.training.checkpoints import Checkpoints, load_average, mean_of_param
 from nmt_ls.training.progress import Progress
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-
-
 def environment() -> dict[str, Any]:
     """Versions, devices and the git revision of the installed source, where it has one."""
     packages: tuple[str, ...] = (

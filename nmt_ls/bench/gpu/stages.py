@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nmt_ls.training.runs import write_beside
+from nmt_ls.outputs import write_beside
 
 _GRACE = 60.0
 """Seconds between SIGTERM and SIGKILL: the step that is under way, and a checkpoint."""

@@ -19,9 +19,10 @@ from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import test_sets
 from nmt_ls.evaluation.translation import translation_metrics
+from nmt_ls.outputs import write_beside
 from nmt_ls.training.checkpoints import Checkpoints, mean_of_params
 from nmt_ls.training.metrics import read_metrics
-from nmt_ls.training.runs import load_run, regular_steps, write_beside
+from nmt_ls.training.runs import load_run, regular_steps
 
 METRIC = "bleu_lowercase_tokenized"
 

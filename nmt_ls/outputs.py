@@ -1,0 +1,36 @@
+"""Where results go: files that are whole or not there, and what is no file."""
+
+import os
+from pathlib import Path
+
+from nmt_ls.errors import UserError
+
+
+def destination(path: Path) -> Path:
+    """Where an output really goes: a link is followed, so that it stays one.
+
+    Raises:
+      UserError: a folder, or in a folder that is not there.
+    """
+    path = Path(path).resolve()
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
+    return path
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe or a device: written as it is, for a rename would put a file there."""
+    return path.exists() and not path.is_file()
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path = Path(path).resolve()
+    if is_stream(path):
+        path.write_text(text, encoding="utf-8")
+        return
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)

@@ -1,0 +1,61 @@
+"""Outputs: whole or not there; links, pipes and devices stay what they are."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from nmt_ls.decoding.files import read_lines, whole_lines
+from nmt_ls.errors import UserError
+from nmt_ls.outputs import destination, write_beside
+
+
+def by_lines(path: Path, text: str) -> None:
+    with whole_lines(path) as file:
+        file.write(text)
+
+
+WRITERS = pytest.mark.parametrize("write", [write_beside, by_lines])
+
+
+@WRITERS
+def test_a_file_is_replaced_whole(write, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("before")
+    write(path, "after\n")
+    assert path.read_text() == "after\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@WRITERS
+def test_a_link_stays_one(write, tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("before")
+    link.symlink_to(real)
+    write(link, "after\n")
+    assert link.is_symlink() and real.read_text() == "after\n"
+
+
+@WRITERS
+def test_a_pipe_is_written_and_stays_one(write, tmp_path: Path) -> None:
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write(pipe, "through\n")
+    reader.join(timeout=10)
+    assert got == ["through\n"] and pipe.is_fifo()
+
+
+def test_what_no_output_can_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; name a file"):
+        destination(tmp_path)
+    with pytest.raises(UserError, match="there is no folder .*nowhere; make it first"):
+        destination(tmp_path / "nowhere" / "out")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n")
+    assert list(read_lines(path)) == ["one", "\ufefftwo"]
