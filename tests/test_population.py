@@ -18,7 +18,7 @@ from tiny import leaf_errors, tiny_config, tiny_data, with_loss, with_training
 from nmt_ls.config import Config
 from nmt_ls.errors import UserError
 from nmt_ls.training import population
-from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.groups import Member
 from nmt_ls.training.interruption import Interrupted
 from nmt_ls.training.metrics import read_metrics
@@ -138,6 +138,19 @@ def test_a_finished_population_is_left_alone(prepared, straight: Path) -> None:
     before = {p: p.read_bytes() for p in files if p.name == "metrics.jsonl" or "average" in str(p)}
     assert fit_population(members_of(prepared, straight)) == [12, 12, 12]
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_an_average_of_older_checkpoints_is_renewed(prepared, straight: Path) -> None:
+    """A kill after the last step of a continued population leaves some members their old one."""
+    averages = [straight / name / "checkpoints" / "average" for name in NAMES]
+    before = [load_params(straight / name, "average") for name in NAMES]
+    state = {p: p.stat().st_mtime_ns for average in averages[:2] for p in average.rglob("*")}
+    save_average(averages[2].parent, before[0][0], [4, 8])
+    assert fit_population(members_of(prepared, straight)) == [12, 12, 12]
+    after = load_params(straight / NAMES[2], "average")
+    assert after[1] == before[2][1] == "average of 8, 12"
+    assert all((after[0][k] == before[2][0][k]).all() for k in after[0])
+    assert {p: p.stat().st_mtime_ns for p in state} == state
 
 
 def test_interrupted_and_continued(prepared, straight: Path, tmp_path: Path) -> None:
