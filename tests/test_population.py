@@ -186,6 +186,46 @@ def test_members_go_back_to_what_all_have(
     assert_all_same(folder, straight)
 
 
+def test_what_was_trained_apart_is_not_lost(prepared, straight: Path, tmp_path: Path) -> None:
+    """One was interrupted at step 8 before the others were begun, and one of these at step 1."""
+    folder = copied(straight, tmp_path)
+    for step in (6, 12):
+        shutil.rmtree(folder / "smooth" / "checkpoints" / str(step), ignore_errors=True)
+    shutil.rmtree(folder / "hard")
+    shutil.rmtree(folder / "other_seed" / "checkpoints")
+    (folder / "other_seed" / "checkpoints").mkdir()
+    for name, steps in (("smooth", 8), ("other_seed", 1)):
+        path = folder / name / "metrics.jsonl"
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:steps]))
+    arrays = folder / "smooth" / "checkpoints" / "8"
+    before = {p: p.stat().st_mtime_ns for p in arrays.rglob("*")}
+    assert fit_population(again(prepared, folder)) == [12, 12, 12]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    for name in NAMES:  # to the bit: members that are not trained keep their place
+        assert_same_end(folder / name, straight / name)
+        assert steps_logged(folder / name) == list(range(1, 13))
+
+
+def test_one_that_is_trained_apart_diverges(
+    prepared, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(straight, tmp_path)
+    for step in (8, 12):
+        shutil.rmtree(folder / "smooth" / "checkpoints" / str(step))
+    shutil.rmtree(folder / "other_seed")
+    plain = population._Group.smoothing
+
+    def smoothing(self, run: int, step: int) -> float:
+        spoilt = self.runs[run].run_dir.name == "smooth" and step >= 6
+        return float("nan") if spoilt else plain(self, run, step)
+
+    monkeypatch.setattr(population._Group, "smoothing", smoothing)
+    with pytest.raises(SomeDiverged, match=r"1 of 3 .*smooth: .*since step 7") as caught:
+        fit_population(again(prepared, folder))
+    assert list(caught.value.reasons) == [folder / "smooth"]
+    assert caught.value.steps[2] == 12
+
+
 def test_what_has_finished_is_not_done_again(prepared, straight: Path, tmp_path: Path) -> None:
     folder = copied(straight, tmp_path)
     for step in (8, 12):
