@@ -18,7 +18,7 @@ from tiny import leaf_errors, tiny_config, tiny_data, with_loss, with_training
 from nmt_ls.config import Config
 from nmt_ls.errors import UserError
 from nmt_ls.training import population
-from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.groups import Member
 from nmt_ls.training.interruption import Interrupted
 from nmt_ls.training.metrics import read_metrics
@@ -140,6 +140,19 @@ def test_a_finished_population_is_left_alone(prepared, straight: Path) -> None:
     assert {p: p.read_bytes() for p in before} == before
 
 
+def test_an_average_of_older_checkpoints_is_renewed(prepared, straight: Path) -> None:
+    """A kill after the last step of a continued population leaves some members their old one."""
+    averages = [straight / name / "checkpoints" / "average" for name in NAMES]
+    before = [load_params(straight / name, "average") for name in NAMES]
+    state = {p: p.stat().st_mtime_ns for average in averages[:2] for p in average.rglob("*")}
+    save_average(averages[2].parent, before[0][0], [4, 8])
+    assert fit_population(members_of(prepared, straight)) == [12, 12, 12]
+    after = load_params(straight / NAMES[2], "average")
+    assert after[1] == before[2][1] == "average of 8, 12"
+    assert all((after[0][k] == before[2][0][k]).all() for k in after[0])
+    assert {p: p.stat().st_mtime_ns for p in state} == state
+
+
 def test_interrupted_and_continued(prepared, straight: Path, tmp_path: Path) -> None:
     def validate(params: dict, step: int) -> dict[str, float]:
         if step == 6:
@@ -171,6 +184,46 @@ def test_members_go_back_to_what_all_have(
             shutil.rmtree(folder / name / "checkpoints" / str(step), ignore_errors=True)
     assert fit_population(again(prepared, folder)) == [12, 12, 12]
     assert_all_same(folder, straight)
+
+
+def test_what_was_trained_apart_is_not_lost(prepared, straight: Path, tmp_path: Path) -> None:
+    """One was interrupted at step 8 before the others were begun, and one of these at step 1."""
+    folder = copied(straight, tmp_path)
+    for step in (6, 12):
+        shutil.rmtree(folder / "smooth" / "checkpoints" / str(step), ignore_errors=True)
+    shutil.rmtree(folder / "hard")
+    shutil.rmtree(folder / "other_seed" / "checkpoints")
+    (folder / "other_seed" / "checkpoints").mkdir()
+    for name, steps in (("smooth", 8), ("other_seed", 1)):
+        path = folder / name / "metrics.jsonl"
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:steps]))
+    arrays = folder / "smooth" / "checkpoints" / "8"
+    before = {p: p.stat().st_mtime_ns for p in arrays.rglob("*")}
+    assert fit_population(again(prepared, folder)) == [12, 12, 12]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    for name in NAMES:  # to the bit: members that are not trained keep their place
+        assert_same_end(folder / name, straight / name)
+        assert steps_logged(folder / name) == list(range(1, 13))
+
+
+def test_one_that_is_trained_apart_diverges(
+    prepared, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(straight, tmp_path)
+    for step in (8, 12):
+        shutil.rmtree(folder / "smooth" / "checkpoints" / str(step))
+    shutil.rmtree(folder / "other_seed")
+    plain = population._Group.smoothing
+
+    def smoothing(self, run: int, step: int) -> float:
+        spoilt = self.runs[run].run_dir.name == "smooth" and step >= 6
+        return float("nan") if spoilt else plain(self, run, step)
+
+    monkeypatch.setattr(population._Group, "smoothing", smoothing)
+    with pytest.raises(SomeDiverged, match=r"1 of 3 .*smooth: .*since step 7") as caught:
+        fit_population(again(prepared, folder))
+    assert list(caught.value.reasons) == [folder / "smooth"]
+    assert caught.value.steps[2] == 12
 
 
 def test_what_has_finished_is_not_done_again(prepared, straight: Path, tmp_path: Path) -> None:

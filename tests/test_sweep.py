@@ -33,8 +33,11 @@ from nmt_ls.study.runs import is_trained
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
-from nmt_ls.training.checkpoints import Checkpoints, load_average, save_average
+from nmt_ls.training import trainer as trainer_module
+from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.progress import Progress
+from nmt_ls.training.runs import load_params
+from nmt_ls.training.trainer import finish
 
 BOOK = CorpusConfig(kind="phrasebook", size=10)
 CONFIG = Config(
@@ -72,6 +75,7 @@ class Workshop:
         )
         monkeypatch.setattr(runs_module, "Subwords", SimpleNamespace(load=lambda _: None))
         monkeypatch.setattr(runs_module, "fingerprint_now", self.fingerprint)
+        monkeypatch.setattr(trainer_module, "average_steps", self.average_steps)
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", self.report)
 
@@ -95,14 +99,19 @@ class Workshop:
             self.work.append(("step", run_dir.name, step))
             (run_dir / "checkpoints" / str(step)).mkdir(parents=True)
         self.moment()
-        (run_dir / "checkpoints" / "average").mkdir(exist_ok=True)
+        average = run_dir / "checkpoints" / "average"
+        average.mkdir(exist_ok=True)
+        (average / "steps").write_text(str(config.training.max_steps))
         self.moment()
         return config.training.max_steps
+
+    def average_steps(self, directory: Path) -> list[int]:
+        return [int((directory / "average" / "steps").read_text())]
 
     def evaluate(self, run_dir: Path) -> None:
         self.moment()
         config = load_resolved(run_dir / "config.yaml")
-        last = max(int(p.name) for p in run_dir.glob("checkpoints/*") if p.name.isdigit())
+        last = self.average_steps(run_dir / "checkpoints")[-1]
         found = {
             "decode": json.loads(json.dumps(dataclasses.asdict(config.decoding))),
             "checkpoint": f"average of {last}",
@@ -166,15 +175,18 @@ def test_killed_at_any_moments_nothing_is_done_twice_or_lost(workshop, tmp_path_
     assert len(workshop.work) == done and unfinished(CONFIG, folder, TWO) == []
 
 
-def test_a_run_that_is_continued_is_measured_again(workshop, tmp_path):
+@pytest.mark.parametrize("moment", [2, 4, 5])
+def test_a_run_that_is_continued_is_measured_again(workshop, tmp_path, moment):
+    """Wherever it is killed; at the fourth moment it has its last step and its old average."""
     sweep(CONFIG, tmp_path, TWO)
     longer = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, max_steps=5))
-    workshop.moments = 4  # killed after the first step of the first run
+    workshop.moments = moment
     with pytest.raises(Killed):
         sweep(longer, tmp_path, TWO)
     workshop.moments = -1
     sweep(longer, tmp_path, TWO)
     assert workshop.of("evaluation")[2:] == [(f"smoothing_{e}_seed_1", 5) for e in (0.0, 0.1)]
+    assert unfinished(longer, tmp_path, TWO) == []
 
 
 def test_another_decoding_is_measured_without_training(workshop, tmp_path):
@@ -308,21 +320,50 @@ def test_early_stopping_ends_a_run(stopped, tmp_path):
     assert is_trained(tmp_path / "run", config) is stopped
 
 
-def test_an_average_of_older_checkpoints_is_renewed(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("averaged", "average_last", "trained"),
+    [
+        ([], 2, False),
+        ([3], 2, False),  # killed after step 6 and before it averaged
+        ([3], 0, False),
+        ([3, 6], 2, True),
+        ([6], 2, True),  # by `nmt-ls average --last 1`
+        ([3, 6], 0, True),
+        ([], 0, True),
+    ],
+)
+def test_training_ends_with_an_average_of_the_last(averaged, average_last, trained, tmp_path):
     training = dataclasses.replace(
-        CONFIG.training, max_steps=6, checkpoint_every=3, keep_last=2, average_last=2
+        CONFIG.training, max_steps=6, checkpoint_every=3, keep_last=2, average_last=average_last
     )
     config = dataclasses.replace(CONFIG, training=training)
     run_dir = tmp_path / "run"
     checkpointed(run_dir, config, 3, 6)
-    save_average(run_dir / "checkpoints", {"a": np.full(1, 3, np.float32)}, [3])
-    nothing = SimpleNamespace(params=None)
-    monkeypatch.setattr(runs_module, "_inputs_of", lambda _: (None, nothing, None))
-    monkeypatch.setattr(runs_module, "make_validator", lambda *_: None)
-    monkeypatch.setattr(runs_module, "fit", lambda *_, **__: 6)  # killed before it averaged
-    assert runs_module.train_run(config, run_dir) == 6
-    params, steps = load_average(run_dir / "checkpoints")
-    assert (params["a"], steps) == (4.5, [3, 6])
+    if averaged:
+        mean = np.full(1, np.mean(averaged), np.float32)
+        save_average(run_dir / "checkpoints", {"a": mean}, averaged)
+    assert is_trained(run_dir, config) is trained
+    finish(config, run_dir, moved=False)
+    assert is_trained(run_dir, config)
+    params, name = load_params(run_dir)
+    expected = averaged if trained else [3, 6][:average_last]
+    assert name == ("average of " + ", ".join(map(str, expected)) if expected else "6")
+    assert params["a"] == (np.mean(expected) if expected else 6)
+    aside = [p.name for p in (run_dir / "checkpoints").iterdir() if p.name.startswith("average-")]
+    assert aside == (["average-of-3"] if averaged == [3] and not average_last else [])
+
+
+def test_an_average_that_cannot_be_read_is_made_anew(tmp_path, caplog):
+    training = dataclasses.replace(CONFIG.training, checkpoint_every=1)
+    config = dataclasses.replace(CONFIG, training=training)
+    checkpointed(tmp_path / "run", config, 2, 3)
+    finish(config, tmp_path / "run", moved=False)
+    (record,) = (tmp_path / "run" / "checkpoints" / "average" / "host").glob("metadata")
+    record.write_bytes(record.read_bytes()[:5])
+    assert not is_trained(tmp_path / "run", config)
+    assert "average is damaged" in caplog.text
+    finish(config, tmp_path / "run", moved=False)
+    assert load_params(tmp_path / "run")[1] == "average of 3"
 
 
 def test_the_protocol_lists_what_differs_between_runs():

@@ -28,18 +28,17 @@ from nmt_ls.evaluation.training_sample import training_sample
 from nmt_ls.evaluation.training_words import training_word_counts
 from nmt_ls.parallel import is_main
 from nmt_ls.training.bookkeeping import Diverged
-from nmt_ls.training.checkpoints import Checkpoints, load_average
+from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.groups import Member, groups_of
 from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
     LoadedRun,
-    average_run,
     load_params,
     load_run,
     regular_steps,
 )
-from nmt_ls.training.trainer import fit
+from nmt_ls.training.trainer import fit, lacks_average
 
 log = logging.getLogger("nmt_ls")
 
@@ -83,7 +82,7 @@ def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
 def train_run(config: Config, run_dir: Path) -> int:
     """Train a run to its end, or continue it; returns its last step."""
     data, start, teacher = _inputs_of(config)
-    step = fit(
+    return fit(
         config,
         data,
         run_dir,
@@ -91,17 +90,6 @@ def train_run(config: Config, run_dir: Path) -> int:
         initial_params=start.params if start else None,
         teacher=teacher,
     )
-    _renew_average(run_dir, config)
-    return step
-
-
-def _renew_average(run_dir: Path, config: Config) -> None:
-    """A run that was continued past its end and killed before it averaged has the old mean."""
-    directory = run_dir / "checkpoints"
-    if not (is_main() and config.training.average_last):
-        return
-    if load_average(directory)[1][-1] != regular_steps(_steps(run_dir), config)[-1]:
-        average_run(run_dir, config.training.average_last)
 
 
 def train_group(
@@ -213,11 +201,11 @@ def _steps(run_dir: Path) -> list[int]:
 
 
 def is_trained(run_dir: Path, config: Config) -> bool:
-    """Whether a run has nothing left to train."""
+    """Whether a run has nothing left to train, nor to average."""
     steps = _steps(run_dir)
     if not steps or not (run_dir / "config.yaml").exists():
         return False
-    if config.training.average_last and not (run_dir / "checkpoints" / "average").is_dir():
+    if lacks_average(config, run_dir):  # or has an old one: killed before it was renewed
         return False
     if steps[-1] >= config.training.max_steps:
         return True

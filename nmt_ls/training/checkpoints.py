@@ -39,6 +39,11 @@ def _quiet_options(**more: Any) -> ocp.CheckpointManagerOptions:
     )
 
 
+def steps_in(directory: Path) -> list[int]:
+    """Steps that have a checkpoint in `RUN/checkpoints`, ascending."""
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+
+
 class Checkpoints:
     """The checkpoints of a run. Writing happens beside training; reading takes the newest whole.
 
@@ -60,7 +65,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
         # The manager's own list has one that is still being written; on disk it has another name.
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
+        return steps_in(self.directory)
 
     def save(self, step: int, state: Tree, host: Mapping[str, Any]) -> None:
         """Write a state (replicated arrays) and plain host-side values; returns before it is done.
@@ -187,6 +192,27 @@ def load_average(directory: Path) -> tuple[dict[str, np.ndarray], list[int]]:
     except Exception as error:
         raise UserError(f"{path} is damaged; make it anew with `nmt-ls average`") from error
     return params, restored["host"]["steps"]
+
+
+def average_steps(directory: Path) -> list[int]:
+    """The steps that `checkpoints/average/` is the mean of; none if that cannot be read."""
+    path = directory.absolute() / "average"
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            restored = reader.restore(path, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
+        return restored["host"]["steps"]
+    except Exception as error:  # whatever orbax and json make of torn files
+        log.warning("%s is damaged (%s)", path, " ".join(str(error).split())[:200])
+        return []
+
+
+def set_average_aside(directory: Path) -> Path:
+    """Give `checkpoints/average/` a name under which nothing looks for it; returns that."""
+    directory = directory.absolute()
+    steps = "-".join(map(str, average_steps(directory)))
+    aside = directory / f"average-of-{steps or 'unknown'}"
+    shutil.rmtree(aside, ignore_errors=True)
+    return (directory / "average").rename(aside)
 
 
 def mean_of_params(checkpoints: Checkpoints, steps: list[int]) -> dict[str, np.ndarray]:

@@ -23,9 +23,16 @@ from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.population_step import MemberNumbers, Shared, Way, default_way, stacked
 from nmt_ls.training.programs import compiled_population_step, decisive_of_all
 from nmt_ls.training.progress import Progress
+from nmt_ls.training.resuming import (
+    furthest_together,
+    place_of,
+    progress_of,
+    resume,
+    shapes_of,
+)
 from nmt_ls.training.runs import save_prior
 from nmt_ls.training.step import StepSums, TrainState, evaluated_params
-from nmt_ls.training.trainer import batches_of, finish, first_state, fit, from_saved, rates_of
+from nmt_ls.training.trainer import batches_of, finish, fit, rates_of
 
 log = logging.getLogger("nmt_ls")
 
@@ -50,6 +57,8 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
     of one seed share initial parameters, batches and dropout keys. All are at the same step: after
     a kill they go on from the newest step of which every member has a checkpoint, and members that
     were further do again what came after it. Members that have finished before are left alone.
+    Members that were trained apart, and would lose that by going back, are not taken back: those at
+    the same place go on together, the furthest first, and the others after them.
 
     Args:
       members: as `groups_of` puts them together; one alone is trained by `fit`.
@@ -82,29 +91,23 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
             one.clear_unfinished()
         waiting = []
         for i, m in enumerate(members):
-            progress = _progress_of(m, checkpoints[i])
+            progress = progress_of(m, checkpoints[i])
             steps[i] = progress.step
             over = progress.stopped or progress.step >= m.config.training.max_steps
             if not over and m.run_dir not in reasons:
                 waiting.append(i)
-        runs: list[Bookkeeping] = []
-        if waiting:
-            group = _Group(members, waiting, checkpoints, way or default_way())
-            runs = group.runs
-            before = runs[0].progress.step
-            train(runs, group, lambda: "lower it, or train fewer runs together")
-        for one in checkpoints:
-            one.wait()
-        for i, run in zip(waiting, runs, strict=True):
-            steps[i] = run.progress.step
-            if run.diverged is None:
-                run.forget_old()
-            else:
-                reasons[run.run_dir] = str(run.diverged)
-    trained = {members[i].run_dir for i in waiting}
-    for m, step in zip(members, steps, strict=True):
+        trained = set(waiting)
+        while waiting:
+            for i, run in _train_furthest(members, waiting, checkpoints, way or default_way()):
+                waiting.remove(i)
+                steps[i] = run.progress.step
+                if run.diverged is None:
+                    run.forget_old()
+                else:
+                    reasons[run.run_dir] = str(run.diverged)
+    for i, m in enumerate(members):
         if m.run_dir not in reasons:
-            finish(m.config, m.run_dir, moved=m.run_dir in trained and step > before)
+            finish(m.config, m.run_dir, moved=i in trained)
     barrier("averages")
     if reasons:
         raise SomeDiverged(steps, reasons)
@@ -117,16 +120,36 @@ def _diverged_before(run_dir: Path) -> str:
     return json.loads(path.read_text())["message"] if path.exists() else ""
 
 
-def _progress_of(member: Member, checkpoints: Checkpoints) -> Progress:
-    """How far a member is by its newest whole checkpoint."""
-    if not checkpoints.steps():
-        return Progress()
-    found = checkpoints.restore(as_saved(_shapes_of(member)))
-    return Progress(**found[2]) if found is not None else Progress()
+def _train_furthest(
+    members: Sequence[Member],
+    waiting: Sequence[int],
+    checkpoints: Sequence[Checkpoints],
+    way: Way,
+) -> list[tuple[int, Bookkeeping]]:
+    """Train those members that are furthest to their end; returns them with their numbers.
 
-
-def _shapes_of(member: Member) -> TrainState:
-    return jax.eval_shape(lambda: first_state(member.config, member.sizes, member.initial_params))
+    None of them, if it turned out that a checkpoint is damaged.
+    """
+    barrier("places")
+    places = {i: place_of(members[i].run_dir, checkpoints[i]) for i in waiting}
+    training = members[0].config.training
+    part, step = furthest_together(
+        places, checkpoint_every=training.checkpoint_every, log_every=training.log_every
+    )
+    found = resume([members[i] for i in part], [checkpoints[i] for i in part], step)
+    if found is None:
+        return []
+    if len(part) < len(waiting):
+        names = ", ".join(members[i].run_dir.name for i in part)
+        log.info("from step %d, apart from runs that are not so far: %s", step, names)
+    group = _Group(members, part, checkpoints, way, *found)
+    try:
+        train(group.runs, group, lambda: "lower it, or train fewer runs together")
+    except Diverged as error:  # of one alone; others may have to be trained yet
+        group.runs[0].give_up(group.runs[0].progress.step, error)
+    for i in part:
+        checkpoints[i].wait()
+    return list(zip(part, group.runs, strict=True))
 
 
 class _Group:
@@ -138,6 +161,7 @@ class _Group:
       trained: which of them are; the loop's runs, in this order.
       checkpoints: of each member.
       way: how members run.
+      states, progress: of each that is trained, from `resume`.
     """
 
     def __init__(
@@ -146,6 +170,8 @@ class _Group:
         trained: Sequence[int],
         checkpoints: Sequence[Checkpoints],
         way: Way,
+        states: Sequence[TrainState],
+        progress: Sequence[Progress],
     ):
         if way == "vmap":
             members = [members[i] for i in trained]
@@ -166,20 +192,19 @@ class _Group:
             for i in self.trained
         }
         # An empty node of the optimizer's state may differ between members, leaves do not.
-        self.structures = [jax.tree.structure(_shapes_of(m)) for m in members]
-        found = _resume([members[i] for i in trained], [checkpoints[i] for i in trained])
+        self.structures = [jax.tree.structure(shapes_of(m)) for m in members]
         self.runs = [
             Bookkeeping(
-                configs[i], members[i].run_dir, members[i].validate, checkpoints[i], progress,
+                configs[i], members[i].run_dir, members[i].validate, checkpoints[i], one,
                 self.streams[self.batch_index[i]].plan,
             )
-            for i, progress in zip(self.trained, found[1], strict=True)
+            for i, one in zip(self.trained, progress, strict=True)
         ]  # fmt: skip
-        states = [found[0][0]] * len(members)  # those that are not trained may have any
-        for i, state in zip(self.trained, found[0], strict=True):
-            states[i] = state
+        all_states = [states[0]] * len(members)  # those that are not trained may have any
+        for i, state in zip(self.trained, states, strict=True):
+            all_states[i] = state
         widest = max(range(len(members)), key=lambda i: configs[i].training.weight_decay)
-        together = jax.tree.unflatten(self.structures[widest], jax.tree.leaves(stacked(states)))
+        together = jax.tree.unflatten(self.structures[widest], jax.tree.leaves(stacked(all_states)))
         self.states = self.parallel.replicate(together)
         self.loss_data, loss_index = self._loss_data(members)
         teacher = first.teacher.params if first.teacher is not None else None
@@ -264,46 +289,3 @@ class _Group:
 
     def freeze(self, run: int) -> None:
         self.frozen.add(self.trained[run])
-
-
-def _resume(
-    members: Sequence[Member], checkpoints: Sequence[Checkpoints]
-) -> tuple[list[TrainState], list[Progress]]:
-    """States and progress at the newest step that all members have; what is newer is deleted."""
-    shapes = [_shapes_of(m) for m in members]
-    likes = [as_saved(shape) for shape in shapes]
-    while True:
-        common = set.intersection(*(set(one.steps()) for one in checkpoints))
-        step = max(common, default=0)
-        if not step:
-            states = _first_states(members)
-            progress = [Progress() for _ in members]
-            break
-        found = [one.restore_step(step, like) for one, like in zip(checkpoints, likes, strict=True)]
-        whole = [f for f in found if f is not None]
-        if len(whole) == len(found):
-            states = [from_saved(f[0], like) for f, like in zip(whole, shapes, strict=True)]
-            progress = [Progress(**f[1]) for f in whole]
-            break
-    barrier("common step")
-    for m, one in zip(members, checkpoints, strict=True):
-        newer = {s for s in one.steps() if s > step}
-        if newer and is_main():
-            log.info("%s goes back to step %d, which all have", m.run_dir.name, step)
-            one.delete(newer)
-    return states, progress
-
-
-def _first_states(members: Sequence[Member]) -> list[TrainState]:
-    drawn: dict[int, TrainState] = {}
-    states = []
-    for m in members:
-        if m.initial_params is not None:
-            state = first_state(m.config, m.sizes, m.initial_params)
-            states.append(jax.tree.map(np.asarray, state))
-            continue
-        if m.config.seed not in drawn:
-            state = first_state(m.config, m.sizes)
-            drawn[m.config.seed] = jax.tree.map(np.asarray, state)
-        states.append(drawn[m.config.seed])
-    return states

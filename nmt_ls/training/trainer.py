@@ -1,5 +1,6 @@
 """One run: resume, train, average."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nmt_ls.training.bookkeeping import (
     as_saved,
     strength_of,
 )
-from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.checkpoints import Checkpoints, average_steps, set_average_aside, steps_in
 from nmt_ls.training.interruption import Interrupted
 from nmt_ls.training.loop import train
 from nmt_ls.training.objective import loss_data
@@ -28,7 +29,7 @@ from nmt_ls.training.opening import open_run
 from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import LoadedRun, average_run, save_prior
+from nmt_ls.training.runs import LoadedRun, average_run, regular_steps, save_prior
 from nmt_ls.training.step import (
     StepSums,
     TrainState,
@@ -36,6 +37,8 @@ from nmt_ls.training.step import (
     initial_state,
     state_from,
 )
+
+log = logging.getLogger("nmt_ls")
 
 __all__ = ["Diverged", "Interrupted", "Validate", "fit"]
 
@@ -87,11 +90,36 @@ def fit(
 
 
 def finish(config: Config, run_dir: Path, *, moved: bool) -> None:
-    """What comes after the last step: the average, unless it is there and nothing has moved."""
-    last = config.training.average_last
-    there = (run_dir / "checkpoints" / "average").exists()
-    if is_main() and last and (moved or not there):
+    """What comes after the last step: the average, unless a current one is there.
+
+    An average of older checkpoints is renewed, whether this call has trained or an earlier one
+    that was killed before it averaged. Where `training.average_last` is 0 there is nothing to
+    renew it with: it is set aside, since an average is what is evaluated by default.
+
+    Args:
+      config: of the run, whose config.yaml says the same.
+      run_dir: has checkpoints.
+      moved: this call has trained; an average of any number of last checkpoints is then made anew.
+    """
+    if not is_main():
+        return
+    last, directory = config.training.average_last, run_dir / "checkpoints"
+    if last and (moved or lacks_average(config, run_dir)):
         average_run(run_dir, last)
+    elif not last and lacks_average(config, run_dir):
+        aside = set_average_aside(directory)
+        log.info("%s: the average is of older checkpoints; set aside as %s", run_dir, aside.name)
+
+
+def lacks_average(config: Config, run_dir: Path) -> bool:
+    """Whether a run has no average although it should, or one that ends before its last step.
+
+    Of how many checkpoints it is does not count: `nmt-ls average` may have chosen another number.
+    """
+    directory = run_dir / "checkpoints"
+    if not (directory / "average").is_dir():
+        return config.training.average_last > 0
+    return average_steps(directory)[-1:] != regular_steps(steps_in(directory), config)[-1:]
 
 
 class _Trainer:
