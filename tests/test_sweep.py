@@ -35,6 +35,7 @@ from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
 from nmt_ls.training import trainer as trainer_module
 from nmt_ls.training.checkpoints import Checkpoints, save_average
+from nmt_ls.training.opening import check_settings
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import finish
@@ -87,7 +88,7 @@ class Workshop:
     def train(self, config: Config, run_dir: Path) -> int:
         self.moment()
         if not (run_dir / "config.yaml").exists():
-            assert not run_dir.exists() or not any(run_dir.iterdir())
+            check_settings(run_dir, config)  # what a kill left behind is no obstacle
             run_dir.mkdir(exist_ok=True)
             for name in (".subwords.model.17", "subwords.model", "data.json.tmp", "data.json"):
                 (run_dir / name).write_text(json.dumps({"fingerprint": self.text}))
