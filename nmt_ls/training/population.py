@@ -84,8 +84,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
         for i, m in enumerate(members):
             progress = _progress_of(m, checkpoints[i])
             steps[i] = progress.step
-            over = progress.stopped or progress.step >= m.config.training.max_steps
-            if not over and m.run_dir not in reasons:
+            if not progress.over(m.config.training) and m.run_dir not in reasons:
                 waiting.append(i)
         runs: list[Bookkeeping] = []
         if waiting:
@@ -171,7 +170,7 @@ class _Group:
         self.runs = [
             Bookkeeping(
                 configs[i], members[i].run_dir, members[i].validate, checkpoints[i], progress,
-                self.streams[self.batch_index[i]].plan,
+                self.streams[self.batch_index[i]].plan, members[i].data.validation,
             )
             for i, progress in zip(self.trained, found[1], strict=True)
         ]  # fmt: skip
