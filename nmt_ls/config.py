@@ -17,6 +17,7 @@ _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -338,7 +339,7 @@ class DecodingConfig:
     """sample, mbr: draw among tokens of at least this probability (ε-sampling)."""
     utility: Literal["chrf", "bleu"] = "chrf"
     """mbr: sentence-level chrF2, or BLEU with its smoothing."""
-    seed: Count = 1
+    seed: Seed = 1
     """sample, mbr: of the draws."""
     batch_sentences: Positive = 64
     """Sentences searched at a time."""
@@ -404,7 +405,7 @@ class Config:
     """Version of this format."""
     name: str = ""
     """What reports call this experiment."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    seed: Seed = 1
     """Decides initialisation, data order, dropout and sampling."""
     data: DataConfig = DataConfig()
     subwords: SubwordsConfig = SubwordsConfig()

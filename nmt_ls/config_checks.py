@@ -135,6 +135,14 @@ def _loss(config: Config) -> Iterator[str]:
             f"loss.class_weight_power={loss.class_weight_power:g} is PyTorch's weighted loss: it "
             "needs loss.convention=pytorch and loss.prior=uniform"
         )
+    penalty = loss.kind == "confidence_penalty"
+    penalty |= loss.kind == "generalized_entropy" and loss.alpha == 0
+    if penalty and loss.prior != "uniform":
+        yield (
+            f"loss.prior={loss.prior} gives the padding probability 0, which makes "
+            f"loss.kind={loss.kind} infinite; set loss.prior=uniform, or "
+            "loss.kind=generalized_entropy with loss.alpha above 0"
+        )
     if loss.kind != "label_smoothing":
         theirs = ["convention", "graduated", "class_weight_power", "z_loss", "schedule"]
         theirs += ["prior"] if loss.kind == "distillation" else []
