@@ -164,8 +164,8 @@ class ModelConfig:
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and matrix products; parameters, softmax and loss stay float32."""
     attention: Literal["auto", "xla", "cudnn", "explicit"] = "auto"
-    """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; explicit: our
-    own, which can drop out and return the weights."""
+    """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; cudnn: that kernel,
+    no training without a GPU; explicit: our own, which can drop out and return the weights."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -102,6 +102,11 @@ def _model(config: Config) -> Iterator[str]:
             "model.tied_embeddings=all needs one vocabulary for both sides; set "
             "subwords.joint=true or model.tied_embeddings=decoder"
         )
+    if model.attention == "cudnn" and model.compute == "float32":
+        yield (
+            "model.attention=cudnn has no kernel for model.compute=float32; set "
+            "model.attention=auto or model.compute=bfloat16"
+        )
     if model.positions == "learned" and model.max_positions < longest:
         yield (
             f"model.max_positions={model.max_positions} cannot hold a sentence of {longest} "

@@ -146,6 +146,13 @@ def test_bad_settings_are_named_with_a_way_out(small: Path, override: str, messa
             ),
         ),
         (
+            ["model.attention=cudnn"],
+            (
+                "model.attention=cudnn has no kernel for model.compute=float32; set "
+                "model.attention=auto or model.compute=bfloat16"
+            ),
+        ),
+        (
             ["loss.kind=confidence_penalty", "loss.prior=unigram"],
             (
                 "loss.prior=unigram gives the padding probability 0, which makes "
