@@ -271,9 +271,11 @@ class TrainingConfig:
     keep_best: Count = 1
     """How many of the best validated checkpoints are kept besides."""
     best_metric: Literal["perplexity", "bleu"] = "perplexity"
-    """What "best" and early stopping go by."""
+    """What "best" and early stopping go by. A run that is continued with another one, or with other
+    `data.validation`, forgets its earlier validations."""
     patience: Count = 0
-    """Stop after so many validations without a new best; 0 never stops early."""
+    """Stop after so many validations without a new best; 0 never stops early. Raised, it continues
+    a run that it has stopped."""
     average_last: Count = 5
     """At the end, write the average of the last so many checkpoints; 0 writes none."""
     max_skipped: Positive = 5
