@@ -17,6 +17,7 @@ _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -163,8 +164,8 @@ class ModelConfig:
     compute: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and matrix products; parameters, softmax and loss stay float32."""
     attention: Literal["auto", "xla", "cudnn", "explicit"] = "auto"
-    """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; explicit: our
-    own, which can drop out and return the weights."""
+    """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; cudnn: that kernel,
+    no training without a GPU; explicit: our own, which can drop out and return the weights."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -270,9 +271,11 @@ class TrainingConfig:
     keep_best: Count = 1
     """How many of the best validated checkpoints are kept besides."""
     best_metric: Literal["perplexity", "bleu"] = "perplexity"
-    """What "best" and early stopping go by."""
+    """What "best" and early stopping go by. A run that is continued with another one, or with other
+    `data.validation`, forgets its earlier validations."""
     patience: Count = 0
-    """Stop after so many validations without a new best; 0 never stops early."""
+    """Stop after so many validations without a new best; 0 never stops early. Raised, it continues
+    a run that it has stopped."""
     average_last: Count = 5
     """At the end, write the average of the last so many checkpoints; 0 writes none."""
     max_skipped: Positive = 5
@@ -338,7 +341,7 @@ class DecodingConfig:
     """sample, mbr: draw among tokens of at least this probability (ε-sampling)."""
     utility: Literal["chrf", "bleu"] = "chrf"
     """mbr: sentence-level chrF2, or BLEU with its smoothing."""
-    seed: Count = 1
+    seed: Seed = 1
     """sample, mbr: of the draws."""
     batch_sentences: Positive = 64
     """Sentences searched at a time."""
@@ -404,7 +407,7 @@ class Config:
     """Version of this format."""
     name: str = ""
     """What reports call this experiment."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    seed: Seed = 1
     """Decides initialisation, data order, dropout and sampling."""
     data: DataConfig = DataConfig()
     subwords: SubwordsConfig = SubwordsConfig()

@@ -102,6 +102,11 @@ def _model(config: Config) -> Iterator[str]:
             "model.tied_embeddings=all needs one vocabulary for both sides; set "
             "subwords.joint=true or model.tied_embeddings=decoder"
         )
+    if model.attention == "cudnn" and model.compute == "float32":
+        yield (
+            "model.attention=cudnn has no kernel for model.compute=float32; set "
+            "model.attention=auto or model.compute=bfloat16"
+        )
     if model.positions == "learned" and model.max_positions < longest:
         yield (
             f"model.max_positions={model.max_positions} cannot hold a sentence of {longest} "
@@ -134,6 +139,14 @@ def _loss(config: Config) -> Iterator[str]:
         yield (
             f"loss.class_weight_power={loss.class_weight_power:g} is PyTorch's weighted loss: it "
             "needs loss.convention=pytorch and loss.prior=uniform"
+        )
+    penalty = loss.kind == "confidence_penalty"
+    penalty |= loss.kind == "generalized_entropy" and loss.alpha == 0
+    if penalty and loss.prior != "uniform":
+        yield (
+            f"loss.prior={loss.prior} gives the padding probability 0, which makes "
+            f"loss.kind={loss.kind} infinite; set loss.prior=uniform, or "
+            "loss.kind=generalized_entropy with loss.alpha above 0"
         )
     if loss.kind != "label_smoothing":
         theirs = ["convention", "graduated", "class_weight_power", "z_loss", "schedule"]

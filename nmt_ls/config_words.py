@@ -77,7 +77,9 @@ def explain(found: Mapping[str, Any], raw: dict[str, Any]) -> tuple[str, str]:
     }
     if found["type"] in limits:
         words, name = limits[found["type"]]
-        return key, f"{named}: must be {words} {context[name]:g}"
+        limit = context[name]
+        number = f"{limit:g}" if isinstance(limit, float) else f"{limit}"
+        return key, f"{named}: must be {words} {number}"
     if found["type"] == "finite_number":
         return key, f"{named}: must be a finite number"
     return key, f"{named}: must be {_type_words(kind)}"

@@ -45,6 +45,16 @@ def test_kernels_agree(causal: bool, lengths: list[int] | None) -> None:
     )
 
 
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="cuDNN is there")
+def test_cudnn_is_xla_where_there_is_none() -> None:
+    """So that a run that was trained on a GPU can be scored and translated with anywhere."""
+    q, k, v = qkv()
+    options = {"key_lengths": np.array([7, 1, 4])}
+    np.testing.assert_array_equal(
+        attend(q, k, v, kernel="cudnn", **options), attend(q, k, v, kernel="xla", **options)
+    )
+
+
 def test_padding_may_hold_anything_finite() -> None:
     q, k, v = qkv()
     lengths = np.array([7, 1, 4])

@@ -108,6 +108,8 @@ def test_scalars_mean_what_they_look_like(small: Path) -> None:
         ("training.max_steps=1e4", "training.max_steps=10000.0: must be a whole number"),
         ("training.max_steps=0", "training.max_steps=0: must be at least 1"),
         ("seed=true", "seed=true: must be a whole number"),
+        ("seed=4294967296", "seed=4294967296: must be less than 4294967296"),
+        ("decoding.seed=4294967296", "decoding.seed=4294967296: must be less than 4294967296"),
         ("data.deduplicate=yes", "data.deduplicate=yes: must be true or false"),
         ("loss.label_smoothing=1.5", "loss.label_smoothing=1.5: must be at most 1"),
         ("loss.label_smoothing=.nan", "loss.label_smoothing=NaN: must be at most 1"),
@@ -141,6 +143,29 @@ def test_bad_settings_are_named_with_a_way_out(small: Path, override: str, messa
             (
                 "training.batch_tokens=100 cannot hold one sentence of 128 tokens; "
                 "raise it or lower data.max_length"
+            ),
+        ),
+        (
+            ["model.attention=cudnn"],
+            (
+                "model.attention=cudnn has no kernel for model.compute=float32; set "
+                "model.attention=auto or model.compute=bfloat16"
+            ),
+        ),
+        (
+            ["loss.kind=confidence_penalty", "loss.prior=unigram"],
+            (
+                "loss.prior=unigram gives the padding probability 0, which makes "
+                "loss.kind=confidence_penalty infinite; set loss.prior=uniform, or "
+                "loss.kind=generalized_entropy with loss.alpha above 0"
+            ),
+        ),
+        (
+            ["loss.kind=generalized_entropy", "loss.alpha=0", "loss.prior=masked"],
+            (
+                "loss.prior=masked gives the padding probability 0, which makes "
+                "loss.kind=generalized_entropy infinite; set loss.prior=uniform, or "
+                "loss.kind=generalized_entropy with loss.alpha above 0"
             ),
         ),
         (

@@ -37,6 +37,9 @@ def test_unmixing_at_the_edges() -> None:
     q = log([0.5, 0.5, 0.0])
     np.testing.assert_array_equal(unmixed(q, 0.0), q)
     assert np.isneginf(unmixed(q, 0.1)[2])
+    # 1/q is beyond float32, but where there is no share nothing is taken off.
+    tiny = unmixed(jnp.array([-0.69, -0.69, -100.0]), jnp.array([0.1, 0, 0]))
+    np.testing.assert_allclose(tiny[2] - tiny[1], -99.31, rtol=1e-6)
     # Taking everything off would leave nothing: q stays.
     np.testing.assert_allclose(np.exp(unmixed(q, 0.6)), [0.5, 0.5, 0], atol=1e-6)
 

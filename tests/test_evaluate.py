@@ -11,7 +11,9 @@ from tiny import MODEL, random_params, tiny_config, tiny_data
 from nmt_ls.config import CorpusConfig, DecodingConfig, LossConfig
 from nmt_ls.data import corpora
 from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now
+from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation import evaluate as evaluate_module
 from nmt_ls.evaluation.completeness import is_complete
 from nmt_ls.evaluation.evaluate import (
     evaluate,
@@ -174,6 +176,32 @@ def test_validation_agrees_with_evaluation(run):
     results = evaluate(one, valid).results
     assert measured["perplexity"] == results["perplexity"]
     assert measured["bleu"] == results["bleu"]
+
+
+@pytest.mark.parametrize("asked", [{"groups": 2}, {"strategy": "mbr"}])
+def test_validation_is_greedy_whatever_the_run_decodes_with(asked, run, monkeypatch):
+    """And settings of a wider beam, or of none, end no training."""
+    used = []
+
+    def started(models, params, subwords, decoding):
+        used.append(decoding)
+        return Translator(models, params, subwords, decoding)
+
+    monkeypatch.setattr(evaluate_module, "Translator", started)
+    decoding = dataclasses.replace(run.config.decoding, **asked)
+    config = dataclasses.replace(run.config, decoding=decoding)
+    assert math.isfinite(make_validator(config, tiny_data(config))(run.params, 3)["bleu"])
+    assert (used[0].strategy, used[0].beam, used[0].groups) == ("beam", 1, 1)
+
+
+def test_pieces_across_words_have_no_inference_calibration(run, monkeypatch):
+    (data,) = sets_of(run, ["valid"])
+    monkeypatch.setattr(
+        evaluate_module, "marked_pieces", lambda pieces, _: ["▁New▁York"] * len(pieces)
+    )
+    results = evaluate(run, data).results
+    assert "inference_calibration" not in results
+    assert results["risk_coverage"]
 
 
 def test_unknown_sets_are_refused(run):

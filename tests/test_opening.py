@@ -5,14 +5,16 @@ import json
 import subprocess
 from pathlib import Path
 
+import jax
 import pytest
 from tiny import tiny_config, tiny_data, with_loss, with_training
 
 from nmt_ls.config import Config
-from nmt_ls.config_files import load_resolved
+from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.errors import UserError
 from nmt_ls.training.opening import open_run
+from nmt_ls.training.trainer import fit
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,24 @@ def test_what_a_new_run_holds(prepared, tmp_path: Path) -> None:
     assert {"nmt_ls", "jax", "flax", "optax"} <= set(environment["versions"])
     assert environment["devices"]
     open_run(run, config, data)  # and again
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="cuDNN is there")
+def test_training_with_cudnn_needs_it(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    model = dataclasses.replace(config.model, attention="cudnn", compute="bfloat16")
+    cudnn = dataclasses.replace(config, model=model)
+    with pytest.raises(UserError, match=r"needs a GPU.*model\.attention=auto"):
+        fit(cudnn, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # Trained on a GPU so far: a finished run is left as it is, others need one to go on.
+    begin(tmp_path / "begun", config, data)
+    save_config(cudnn, tmp_path / "begun" / "config.yaml")
+    open_run(tmp_path / "begun", cudnn, data)
+    (tmp_path / "begun" / "checkpoints" / "4").rmdir()
+    (tmp_path / "begun" / "results.json").touch()
+    with pytest.raises(UserError, match="needs a GPU"):
+        fit(cudnn, data, tmp_path / "begun")
 
 
 def test_what_may_differ(prepared, tmp_path: Path) -> None:

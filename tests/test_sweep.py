@@ -307,7 +307,8 @@ def checkpointed(run_dir: Path, config: Config, *steps: int, stopped: bool = Fal
     with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
         for step in steps:
             state = {"params": {"a": jnp.full(1, step, jnp.float32)}}
-            checkpoints.save(step, state, Progress(step=step, stopped=stopped).as_dict())
+            progress = Progress(step=step, stopped=stopped, validations_without_best=int(stopped))
+            checkpoints.save(step, state, progress.as_dict())
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -319,6 +320,8 @@ def test_early_stopping_ends_a_run(stopped, tmp_path):
     config = dataclasses.replace(CONFIG, training=training, data=data)
     checkpointed(tmp_path / "run", config, 3, stopped=stopped)
     assert is_trained(tmp_path / "run", config) is stopped
+    patient = dataclasses.replace(training, patience=2)
+    assert not is_trained(tmp_path / "run", dataclasses.replace(config, training=patient))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The loop: an interrupted run is the unbroken one, to the bit."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -14,10 +16,12 @@ import numpy as np
 import pytest
 from tiny import tiny_config, tiny_data, with_training
 
+from nmt_ls.config import TrainingConfig
 from nmt_ls.errors import UserError
 from nmt_ls.training import trainer
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.metrics import read_metrics
+from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import Diverged, Interrupted, fit
 
@@ -200,6 +204,50 @@ def test_early_stopping(prepared, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     # Stopped is stopped.
     assert fit(config, data, tmp_path, validate) == 5
     assert seen == [1, 2, 3, 4, 5]
+    # Until there is more patience, or none that could run out.
+    assert fit(with_training(config, patience=4), data, tmp_path, validate) == 6
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        assert Progress(**checkpoints.host(6)).stopped
+    assert fit(with_training(config, patience=0), data, tmp_path, validate) == 12
+    assert seen == list(range(1, 13))
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        assert not Progress(**checkpoints.host(12)).stopped
+
+
+def test_values_of_another_metric_or_text_are_not_compared(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    config = with_training(config, validate_every=2, checkpoint_every=2, keep_last=9, max_steps=4)
+    perplexities, bleus = {2: 300.0, 4: 8.0}, {6: 25.0, 8: 31.0, 10: 31.0}
+    fit(config, data, tmp_path, lambda params, step: {"perplexity": perplexities[step]})
+    # Nothing is left to train: the best is that of what was measured.
+    bleu = with_training(config, best_metric="bleu", validate_bleu=True)
+    fit(bleu, data, tmp_path, lambda params, step: {"bleu": bleus[step]})
+    assert load_params(tmp_path, "best")[1] == "4"
+    assert known(tmp_path, 4) == {"2": 300.0, "4": 8.0}
+    fit(
+        with_training(bleu, max_steps=8), data, tmp_path, lambda params, step: {"bleu": bleus[step]}
+    )
+    assert known(tmp_path, 8) == {"6": 25.0, "8": 31.0}
+    assert load_params(tmp_path, "best")[1] == "8"
+    other = dataclasses.replace(
+        data, validation=dataclasses.replace(data.validation, fingerprint="other")
+    )
+    more = with_training(bleu, max_steps=10)
+    fit(more, other, tmp_path, lambda params, step: {"bleu": bleus[step]})
+    assert known(tmp_path, 10) == {"10": 31.0}
+
+
+def known(run: Path, step: int) -> dict[str, float]:
+    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+        return Progress(**checkpoints.host(step)).validated
+
+
+def test_progress_of_an_older_checkpoint_is_kept() -> None:
+    older = {"step": 4, "best": 8.0, "validated": {"2": 300.0, "4": 8.0}}
+    progress = Progress(**older)
+    progress.will_measure("perplexity", "text")
+    assert (progress.best, progress.validated) == (8.0, older["validated"])
+    assert progress.best_steps([2, 4], TrainingConfig()) == [4, 2]
 
 
 def test_patience_survives_an_interruption(prepared, tmp_path: Path) -> None:

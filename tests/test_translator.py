@@ -10,7 +10,7 @@ from tiny import MODEL, random_params, tiny_config, tiny_data
 from nmt_ls.config import DecodingConfig
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.rows import in_batches, pad_rows, padded_length
-from nmt_ls.decoding.scoring import score_tokens
+from nmt_ls.decoding.scoring import Adjustment, score_tokens
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
 
@@ -246,3 +246,40 @@ def test_variety_of_translations(subwords, params):
     assert all(len(set(t.tokens)) == len(t.tokens) for t in once)
     first = [len({n.tokens[0] for n in t.n_best}) for t in varied if t.n_best]
     assert min(first) > 1
+
+
+def test_unmixing_leaves_what_must_come(translator, subwords, params):
+    """Ruled out or not, tokens of a prefix and the end at the limit count as in likelihoods."""
+    given, eos = subwords.encode_target(["w05 w06"])[0][:-1], subwords.eos
+    prior = np.zeros(subwords.target_size, np.float32)
+    prior[[*given, eos]] = 1 / 3
+    limit = {"max_length_ratio": 0.01, "max_length_extra": len(given) + 1}
+    asked = {"unmix": "given", "unmix_mass": 0.9, **limit}
+    reduced = with_decoding(translator, [0.9 * prior], **asked)
+    (source,) = subwords.encode_source(SENTENCES[:1])
+    (found,) = reduced.translate_ids([source], prefix=given)
+    assert found.tokens == (*given, eos)
+    (statistics,) = score_tokens(
+        MODEL, subwords, params, [source], [found.tokens], adjusted=(prior, Adjustment(delta=0.9))
+    )
+    assert found.token_log_probs == pytest.approx((-statistics.nll).tolist(), rel=1e-4)
+    for strategy in ("sample", "mbr"):
+        drawing = with_decoding(translator, [0.9 * prior], **asked, strategy=strategy, samples=3)
+        drawn = drawing.translate_ids([source], n_best=3)[0].n_best
+        assert all(one.tokens[-1] == eos and math.isfinite(one.log_prob) for one in drawn)
+        assert all(np.isfinite(one.token_log_probs).all() for one in drawn)
+        assert len(drawn) == 3
+
+
+@pytest.mark.parametrize(("kept", "settings"), [("end", "min_length"), ("w05", "no_repeat_ngram")])
+def test_unmixing_leaves_something_to_go_on_with(kept, settings, translator, subwords):
+    """Where all that it leaves may not come next, the rest is as it is in likelihoods."""
+    token = subwords.encode_target(["w05"])[0][0 if kept == "w05" else -1]
+    mass = np.full(subwords.target_size, 0.9, np.float32)
+    mass[token] = 0
+    asked = {"unmix": "given", "unmix_mass": 0.9, settings: 1}
+    for one in with_decoding(translator, [mass], **asked).translate(SENTENCES[2:4]):
+        assert one.tokens[-1] == subwords.eos and len(one.tokens) > 1
+        assert math.isfinite(one.log_prob)
+        if kept == "w05":
+            assert one.tokens[0] == token and len(set(one.tokens)) == len(one.tokens)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from nmt_ls.decoding.candidates import best_candidates, log_probabilities
+from nmt_ls.decoding.candidates import Reduced, best_candidates, log_probabilities
 from nmt_ls.decoding.repetition import repeats
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""(tokens `[B, K]`, position, cache) → (log-probabilities `[B, K, V]` or `Unnormalised`, cache)."""
+"""(tokens `[B, K]`, position, cache) → (log-probabilities `[B, K, V]`, `Unnormalised` or `Reduced`,
+cache)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +210,15 @@ def beam_search(
             log_p = log_probabilities(log_p)
         if variety.no_repeat:
             tokens = jnp.concatenate([group.tokens for group in s.groups], axis=1)
-            again = repeats(tokens, i, variety.no_repeat, log_p.shape[-1])
-            log_p = jnp.where(again & free[..., None], -jnp.inf, log_p)
+            vocab = jax.tree.leaves(log_p)[0].shape[-1]
+            again = repeats(tokens, i, variety.no_repeat, vocab) & free[..., None]
+            log_p = jax.tree.map(lambda x: jnp.where(again, -jnp.inf, x), log_p)
+        if isinstance(log_p, Reduced):
+            ids = jnp.arange(log_p.log_p.shape[-1])
+            banned = ((ids == pad) | (ids == bos))[None, None]  # [1, 1, V]
+            if shortest is not None:
+                banned = banned | ((ids == eos) & (i + 1 < shortest)[:, None, None])
+            log_p = log_p.with_a_way_on(banned, only >= 0)
         groups: list[_Group] = []
         parents: list[Array] = []
         counts: list[Any] = []

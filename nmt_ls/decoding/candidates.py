@@ -27,6 +27,27 @@ def log_probabilities(following: Any) -> Float[Array, "B K V"]:
     )
 
 
+class Reduced(NamedTuple):
+    """An un-mixed distribution, and what it is where a token must come that it rules out."""
+
+    log_p: Float[Array, "B K V"]
+    """−inf for what is ruled out."""
+    floored: Float[Array, "B K V"]
+    """Finite for all: un-mixed as likelihoods are."""
+
+    def with_a_way_on(
+        self, banned: Bool[Array, "#B #K V"], forced: Bool[Array, "B"]
+    ) -> Float[Array, "B K V"]:
+        """`log_p`, or `floored` where the next token is given or nothing else is left.
+
+        Args:
+          banned: tokens that may not come next.
+          forced: sentences whose next token is given.
+        """
+        left = jnp.any(jnp.isfinite(self.log_p) & ~banned, axis=-1)  # [B, K]
+        return jnp.where((left & ~forced[:, None])[..., None], self.log_p, self.floored)
+
+
 class Candidates(NamedTuple):
     """Continuations of a sentence's hypotheses, best first; on ties in the order of (k, token)."""
 

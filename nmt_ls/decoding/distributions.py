@@ -36,7 +36,8 @@ def unmixed(
     """
     mass = jnp.asarray(mass, log_q.dtype)
     # log(q − m) = log q + log1p(−m/q), exact also where q is near its floor or near 1.
-    left = 1 - mass * jnp.exp(-log_q)
+    # 1/q may overflow; a token without a share keeps all it has.
+    left = jnp.where(mass == 0, 1, 1 - mass * jnp.exp(-log_q))
     floor = 0.0 if purpose == "search" else LIKELIHOOD_FLOOR
     # A token of probability 0 has none to give: 0·inf above is not asked for then.
     left = jnp.where(jnp.isfinite(log_q), jnp.maximum(left, floor), 0)

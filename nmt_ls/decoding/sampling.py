@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nmt_ls.decoding.beam import Hypotheses, Step
+from nmt_ls.decoding.candidates import Reduced
 from nmt_ls.decoding.distributions import Cut
 
 
@@ -43,7 +44,8 @@ def sample(
     batch that a sentence is in nor how many samples are drawn changes it.
 
     Args:
-      step: gives normalised log-probabilities, temperature and all, before anything is cut off.
+      step: gives normalised log-probabilities, or `Reduced` ones, temperature and all, before
+        anything is cut off.
       cache: leaves `[B·K, …]`.
       limits: longest output of each sentence, end-of-sentence included; it is forced there.
       sentences: number of each sentence in the text.
@@ -72,9 +74,11 @@ def sample(
         before = jax.lax.dynamic_index_in_dim(s.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
         last = jnp.where(i == 0, bos, before)  # [B, K]
         log_p, cache = step(last, i, s.cache)  # [B, K, V]
-        ids = jnp.arange(log_p.shape[-1])
-        at_limit = (i + 1 >= limits)[:, None, None]
-        banned = (ids == pad) | (ids == bos) | (at_limit & (ids != eos))  # [B, 1, V]
+        ids = jnp.arange(jax.tree.leaves(log_p)[0].shape[-1])
+        at_limit = i + 1 >= limits  # [B]
+        banned = (ids == pad) | (ids == bos) | (at_limit[:, None, None] & (ids != eos))  # [B, 1, V]
+        if isinstance(log_p, Reduced):
+            log_p = log_p.with_a_way_on(banned, at_limit)
         allowed = cut(jnp.where(banned, -jnp.inf, log_p))
         noise = jax.vmap(jax.vmap(lambda k: jax.random.gumbel(k, ids.shape)))(
             jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, i)))(keys)

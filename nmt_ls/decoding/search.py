@@ -10,7 +10,7 @@ import numpy as np
 
 from nmt_ls.config import ModelConfig
 from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety, beam_search
-from nmt_ls.decoding.candidates import Unnormalised
+from nmt_ls.decoding.candidates import Reduced, Unnormalised
 from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
 from nmt_ls.decoding.sampling import sample
 from nmt_ls.model import graph_of, model_of
@@ -87,9 +87,16 @@ def search_program(
         drawing = setting.cut is not None  # draws never descend from one another
         plain = len(members) == 1 and data.masses[0] is None
         plain = plain and not (setting.tempered or drawing)
+        reduced = any(mass is not None for mass in data.masses)
+
+        def as_one(log_probs):
+            log_p = log_probs[0]
+            if len(log_probs) > 1:  # arithmetic mean of probabilities
+                log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
+            return with_temperature(log_p, data.temperature) if setting.tempered else log_p
 
         def step(tokens, position, caches):
-            log_probs, filled = [], []
+            log_probs, floored, filled = [], [], []
             for member, memory, cache, mass in zip(
                 members, memories, caches, data.masses, strict=True
             ):
@@ -97,14 +104,14 @@ def search_program(
                 if plain:
                     return Unnormalised(logits), [new]
                 log_p = jax.nn.log_softmax(logits)
-                log_probs.append(log_p if mass is None else unmixed(log_p, mass))
                 filled.append(new)
-            log_p = log_probs[0]
-            if len(log_probs) > 1:  # arithmetic mean of probabilities
-                log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
-            if setting.tempered:
-                log_p = with_temperature(log_p, data.temperature)
-            return log_p, filled
+                log_probs.append(log_p if mass is None else unmixed(log_p, mass))
+                if reduced:
+                    kept = log_p if mass is None else unmixed(log_p, mass, purpose="likelihood")
+                    floored.append(kept)
+            if reduced:
+                return Reduced(as_one(log_probs), as_one(floored)), filled
+            return as_one(log_probs), filled
 
         shared = 1 if drawing or setting.beam > SHARED else setting.beam
         caches = [m.start_cache(hypotheses, length, shared) for m in members]

@@ -265,9 +265,10 @@ class Translator:
 
     def _translation(self, found: Hypotheses, row: int, n_best: int) -> Translation:
         one = jax.tree.map(lambda x: x[row], found)
-        # Fewer than asked for may have been found; the first always is.
-        count = max(1, int(np.isfinite(one.scores).sum()))
-        count = count if self.decoding.strategy == "mbr" else min(count, n_best)
+        count = len(one.scores)  # draws, in the order they were drawn
+        if self.decoding.strategy == "beam":
+            # Fewer than asked for may have been found; the first always is.
+            count = min(max(1, int(np.isfinite(one.scores).sum())), n_best)
         ids = [one.tokens[k, : one.lengths[k]].tolist() for k in range(count)]
         texts = self.subwords.decode(ids)
         scores, order = [float(x) for x in one.scores], list(range(count))

@@ -18,6 +18,7 @@ from nmt_ls.evaluation.breakdown import by_length, by_word_frequency
 from nmt_ls.evaluation.comet import comet_score
 from nmt_ls.evaluation.fitting import Fitted, fit_run
 from nmt_ls.evaluation.inference_calibration import (
+    NoWords,
     inference_calibration,
     inference_labels,
     marked_pieces,
@@ -147,7 +148,10 @@ def _inference_calibration(
         pieces = subwords.target_pieces(translation.tokens)
         if subwords.pretokenized:
             pieces = marked_pieces(pieces, subwords.joiner.rstrip())
-        words, of_words = words_of_pieces(pieces, translation.token_log_probs)
+        try:
+            words, of_words = words_of_pieces(pieces, translation.token_log_probs)
+        except NoWords:  # subwords that were learnt across spaces
+            return None
         log_probs.append(of_words)
         labels.append(inference_labels(words, references[0].split()))
     return inference_calibration(log_probs, labels)
@@ -248,7 +252,7 @@ def make_validator(
     if data.validation is None:
         return None
     held_out, subwords = data.validation, data.subwords
-    greedy = dataclasses.replace(config.decoding, beam=1)
+    greedy = dataclasses.replace(config.decoding, strategy="beam", beam=1, groups=1)
 
     def validate(params: dict[str, np.ndarray], step: int) -> dict[str, float]:
         statistics = score_tokens(

@@ -28,6 +28,10 @@ _UNKNOWN = "<unk>"
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
+class NoWords(ValueError):
+    """A piece holds parts of two words with one probability."""
+
+
 class _Word(str):
     """A word that TER may move about, and that still knows where it stood."""
 
@@ -188,8 +192,9 @@ def words_of_pieces(
       W words, and [W] float64: the log-probability of each, the sum of its pieces'.
 
     Raises:
-      ValueError: unequal lengths, or a piece with "▁" after its start, which holds (parts of) two
-        words with one probability.
+      ValueError: unequal lengths.
+      NoWords: a piece with "▁" after its start, which holds (parts of) two words with one
+        probability.
     """
     values = np.asarray(log_probs, np.float64)
     if values.shape != (len(pieces),):
@@ -202,7 +207,7 @@ def words_of_pieces(
             continue
         text = piece.lstrip("▁")
         if "▁" in text:
-            raise ValueError(f"the piece {piece!r} is no part of a single word")
+            raise NoWords(f"the piece {piece!r} is no part of a single word")
         unknown = piece == _UNKNOWN
         begins = unknown or piece.startswith("▁")
         if closed or (begins and words[-1]):

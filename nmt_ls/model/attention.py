@@ -27,10 +27,15 @@ def explicit_attention(
     return jnp.einsum("bhts,bshc->bthc", kept.astype(v.dtype), v), weights
 
 
+def has_cudnn() -> bool:
+    """Whether this machine computes on GPUs, whose kernels cuDNN has."""
+    return jax.default_backend() == "gpu"
+
+
 def _cudnn_applies(q: Array, k: Array) -> bool:
     # What cuDNN's flash kernel accepts (jax._src.cudnn.fused_attention_stablehlo).
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return jax.default_backend() == "gpu" and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return has_cudnn() and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
 
 
 def attend(
@@ -45,7 +50,8 @@ def attend(
 ) -> Float[Array, "B T H C"]:
     """Attention over the first `key_lengths` keys of each row (at least one), causal if asked.
 
-    kernel: "auto" (cuDNN's flash kernel where it applies, else XLA), "xla", "cudnn", "explicit".
+    kernel: "auto" (cuDNN's flash kernel where it applies, else XLA), "xla", "cudnn" (XLA on a
+    machine without a GPU), "explicit".
     Dropping attention weights takes the explicit path whatever the kernel.
     """
     if kernel == "explicit" or (dropout is not None and dropout.drops_attention):
@@ -58,6 +64,8 @@ def attend(
         return explicit_attention(q, k, v, mask, dropout)[0]
     if kernel == "auto":
         kernel = "cudnn" if _cudnn_applies(q, k) else "xla"
+    if kernel == "cudnn" and not has_cudnn():  # a run that was trained on a GPU
+        kernel = "xla"
     # cuDNN wants both lengths: queries beyond theirs are padding, which nobody reads.
     query_lengths = None
     if kernel == "cudnn" and key_lengths is not None:

@@ -212,7 +212,7 @@ def is_trained(run_dir: Path, config: Config) -> bool:
     if not config.training.patience:
         return False
     with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
-        return Progress(**checkpoints.host(steps[-1])).stopped
+        return Progress(**checkpoints.host(steps[-1])).over(config.training)
 
 
 def is_evaluated(run_dir: Path, config: Config) -> bool:

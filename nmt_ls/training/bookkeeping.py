@@ -13,6 +13,7 @@ from tqdm import tqdm
 from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
 from nmt_ls.data.batches import Batch, BatchPlan
+from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.losses import scheduled_smoothing
 from nmt_ls.outputs import write_beside
 from nmt_ls.parallel import is_main
@@ -60,6 +61,7 @@ class Bookkeeping:
       checkpoints: of the run.
       progress: how far it is.
       plan: of its batches.
+      held_out: what `validate` reads.
     """
 
     def __init__(
@@ -70,10 +72,14 @@ class Bookkeeping:
         checkpoints: Checkpoints,
         progress: Progress,
         plan: BatchPlan,
+        held_out: EvaluationSet | None = None,
     ):
         self.config, self.run_dir, self.checkpoints = config, run_dir, checkpoints
         self.progress, self.plan = progress, plan
         self.validate = validate if config.training.validate_every else None
+        if self.validate is not None and not self.finished:
+            fingerprint = held_out.fingerprint if held_out is not None else ""
+            progress.will_measure(config.training.best_metric, fingerprint)
         self.strength = "label_smoothing" if config.loss.kind == "label_smoothing" else "beta"
         self.compilations = CompilationCounter()
         self.interval = Interval()
@@ -84,7 +90,7 @@ class Bookkeeping:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.progress.step >= self.config.training.max_steps or self.progress.stopped
+        return self.progress.over(self.config.training)
 
     def open(self) -> None:
         """Forget what metrics.jsonl has of later steps, and go on with it."""
@@ -144,9 +150,9 @@ class Bookkeeping:
         assert self.validate is not None
         measured = self.validate(params, done)
         record |= {f"validation_{metric}": value for metric, value in measured.items()}
-        metric = self.config.training.best_metric
-        value = measured[metric]
-        improved = self.progress.see_validation(done, value, larger=metric == "bleu")
+        training = self.config.training
+        value = measured[training.best_metric]
+        improved = self.progress.see_validation(done, value, training)
         text = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, float))
         if is_main():
             mark = " *" if improved else ""
@@ -163,8 +169,7 @@ class Bookkeeping:
     @property
     def exhausted(self) -> bool:
         """Whether patience has run out."""
-        patience = self.config.training.patience
-        return bool(patience) and self.progress.validations_without_best >= patience
+        return self.progress.exhausted(self.config.training)
 
     def give_up(self, done: int, error: Diverged) -> None:
         """Note that the run goes no further, also for later calls."""
@@ -194,8 +199,7 @@ class Bookkeeping:
             return
         training = self.config.training
         regular = regular_steps(whole, self.config)[-training.keep_last :]
-        larger = training.best_metric == "bleu"
-        best = self.progress.best_steps(mine, larger=larger)[: training.keep_best]
+        best = self.progress.best_steps(mine, training)[: training.keep_best]
         newer = [step for step in mine if step > whole[-1]]
         self.checkpoints.delete(set(mine) - {*regular, *best, whole[-1], *newer})
 

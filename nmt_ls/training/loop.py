@@ -14,6 +14,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.parallel import is_main
 from nmt_ls.training.bookkeeping import Bookkeeping, Diverged
 from nmt_ls.training.interruption import Interrupted, collect_signals
+from nmt_ls.training.opening import check_attention
 from nmt_ls.training.step import StepSums
 
 log = logging.getLogger("nmt_ls")
@@ -50,11 +51,12 @@ def train(runs: Sequence[Bookkeeping], device: Device, describe: Callable[[], st
       describe: what to do, for the user, when a batch does not fit in memory.
 
     Raises:
-      UserError: the batch does not fit in memory.
+      UserError: the batch does not fit in memory; there is no GPU for `model.attention`.
       Interrupted: after SIGTERM or Ctrl-C.
       Diverged: the one run there is; of several, it is noted in `Bookkeeping.diverged`.
     """
     first = runs[0]
+    check_attention(first.config)
     title = first.run_dir.name if len(runs) == 1 else f"{len(runs)} runs"
     bar = tqdm(
         total=first.config.training.max_steps,

@@ -8,6 +8,7 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.errors import UserError
+from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
 from nmt_ls.training.optimizer import depends_on_max_steps
@@ -87,14 +88,30 @@ def _has_data_of(run_dir: Path, data: PreparedData) -> bool:
     return stored["fingerprint"] == data.fingerprint
 
 
+def check_attention(config: Config) -> None:
+    """Check that this machine has the kernel that the run is to be trained with.
+
+    Raises:
+      UserError: it has not.
+    """
+    if config.model.attention == "cudnn" and not has_cudnn():
+        raise UserError(
+            "model.attention=cudnn needs a GPU, and there is none here; train on a machine with "
+            "one, or begin a run with model.attention=auto"
+        )
+
+
 def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     """Check that a run directory may be continued with this configuration, or made.
 
     Raises:
-      UserError: it belongs to another configuration or other data; the differing keys are named.
+      UserError: it belongs to another configuration or other data; the differing keys are named;
+        what `check_attention` raises where the run begins.
     """
     check_settings(run_dir, config)
-    if not _may_be_begun(run_dir) and not _has_data_of(run_dir, data):
+    if _may_be_begun(run_dir):
+        check_attention(config)
+    elif not _has_data_of(run_dir, data):
         raise UserError(
             f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
             "choose another --run-dir, or go back to the text it was begun with"

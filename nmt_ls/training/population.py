@@ -93,8 +93,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
         for i, m in enumerate(members):
             progress = progress_of(m, checkpoints[i])
             steps[i] = progress.step
-            over = progress.stopped or progress.step >= m.config.training.max_steps
-            if not over and m.run_dir not in reasons:
+            if not progress.over(m.config.training) and m.run_dir not in reasons:
                 waiting.append(i)
         trained = set(waiting)
         while waiting:
@@ -196,7 +195,7 @@ class _Group:
         self.runs = [
             Bookkeeping(
                 configs[i], members[i].run_dir, members[i].validate, checkpoints[i], one,
-                self.streams[self.batch_index[i]].plan,
+                self.streams[self.batch_index[i]].plan, members[i].data.validation,
             )
             for i, one in zip(self.trained, progress, strict=True)
         ]  # fmt: skip

@@ -5,6 +5,7 @@ import math
 import time
 from typing import Any
 
+from nmt_ls.config import TrainingConfig
 from nmt_ls.data.batches import Batch
 from nmt_ls.training.step import StepSums
 
@@ -26,12 +27,37 @@ class Progress:
     """Validation value by step (JSON keys are strings)."""
     stopped: bool = False
     """Early stopping has ended the run."""
+    measured: str = ""
+    """What the values are of: the metric, and the fingerprint of the text. Empty where it is not
+    known: nothing was validated, or the checkpoint is older than this."""
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def see_validation(self, step: int, value: float, *, larger: bool) -> bool:
-        """Record a validation; whether it is the best so far (`larger` is better, or smaller)."""
+    def exhausted(self, training: TrainingConfig) -> bool:
+        """Whether patience has run out."""
+        return bool(training.patience) and self.validations_without_best >= training.patience
+
+    def over(self, training: TrainingConfig) -> bool:
+        """Whether nothing is left to train: all steps are done, or early stopping has ended the
+        run and would do so again, by the same metric and with the patience of now."""
+        same = self._metric(training) == training.best_metric
+        early = self.stopped and same and self.exhausted(training)
+        return self.step >= training.max_steps or early
+
+    def will_measure(self, metric: str, fingerprint: str) -> None:
+        """Forget earlier validations if those to come are of another metric or other text."""
+        measured = f"{metric} {fingerprint}"
+        if self.measured and self.measured != measured:
+            self.best, self.validations_without_best, self.validated = None, 0, {}
+        self.measured = measured
+
+    def _metric(self, training: TrainingConfig) -> str:
+        return self.measured.split(" ")[0] or training.best_metric
+
+    def see_validation(self, step: int, value: float, training: TrainingConfig) -> bool:
+        """Record a validation; whether it is the best so far."""
+        larger = self._metric(training) == "bleu"
         self.validated[str(step)] = value
         better = not math.isnan(value) and (
             self.best is None or (value > self.best if larger else value < self.best)
@@ -42,8 +68,12 @@ class Progress:
             self.validations_without_best += 1
         return better
 
-    def best_steps(self, steps: list[int], *, larger: bool) -> list[int]:
-        """Those of these steps that were validated, best first, earlier first on ties."""
+    def best_steps(self, steps: list[int], training: TrainingConfig) -> list[int]:
+        """Those of these steps that were validated, best first, earlier first on ties.
+
+        Best by the metric that was measured, whatever `training.best_metric` is now.
+        """
+        larger = self._metric(training) == "bleu"
         known = [(self.validated[str(s)], s) for s in steps if str(s) in self.validated]
         known = [(v, s) for v, s in known if not math.isnan(v)]
         known.sort(key=lambda pair: (-pair[0] if larger else pair[0], pair[1]))

@@ -137,9 +137,9 @@ def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:
         return steps[-1]
     if choice == "best":
         progress = Progress(**checkpoints.host(steps[-1]))
-        larger = load_resolved(run_dir / "config.yaml").training.best_metric == "bleu"
+        training = load_resolved(run_dir / "config.yaml").training
         # A run without validations has no best; its last is as good.
-        return [*progress.best_steps(steps, larger=larger), steps[-1]][0]
+        return [*progress.best_steps(steps, training), steps[-1]][0]
     if not choice.isdigit():
         raise UserError(f"--checkpoint {choice}: choose best, last, average or a step")
     if int(choice) not in steps:

@@ -76,7 +76,7 @@ def fit(
     try:
         trainer = _Trainer(config, data, run_dir, initial_params, teacher, checkpoints)
         progress, plan = trainer.progress, trainer.stream.plan
-        run = Bookkeeping(config, run_dir, validate, checkpoints, progress, plan)
+        run = Bookkeeping(config, run_dir, validate, checkpoints, progress, plan, data.validation)
         before = progress.step
         if not run.finished:
             train([run], trainer, lambda: "lower it, or raise training.accumulation")

@@ -70,7 +70,7 @@ def measure_run(
     run = load_run(Path(run_directory))
     model = dataclasses.replace(run.config.model, compute=compute)
     decoding = dataclasses.replace(
-        run.config.decoding, strategy="beam", beam=beam, batch_sentences=batch_sentences
+        run.config.decoding, strategy="beam", beam=beam, groups=1, batch_sentences=batch_sentences
     )
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
     translator = Translator.of([run], decoding)
