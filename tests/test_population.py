@@ -351,13 +351,13 @@ from tiny import tiny_data
 from nmt_ls.training.population import fit_population
 config = config_in(Path(sys.argv[1]))
 data = tiny_data(config)
-config = with_training(config, checkpoint_every=1, keep_last=2)
+config = with_training(config, checkpoint_every=2, keep_last=2)
 fit_population(again((config, data), Path(sys.argv[2])))
 """
 
 
 def test_killed_at_a_random_moment(straight: Path, tmp_path: Path) -> None:
-    """Checkpoints at every step, so that the kill meets members with different ones."""
+    """Checkpoints at every other step, so that the kill meets members with different ones."""
     runs = tmp_path / "runs"
     seed = killed_and_run_again(WORKER, tmp_path, range(2, 10))
     for name in NAMES:

@@ -107,7 +107,7 @@ def test_those_that_finished_are_left_out(prepared, straight: Path, tmp_path: Pa
 
 
 def test_several_groups_each_on_several_devices(prepared, tmp_path: Path) -> None:
-    """Groups as memory decides them, their batches over two devices, one after the other."""
+    """Groups as memory decides them; the batches of each over two devices."""
     config, data = prepared
     two = (with_training(config, devices=2, average_last=0), data)
     members = members_of(two, tmp_path / "together")
@@ -119,11 +119,10 @@ def test_several_groups_each_on_several_devices(prepared, tmp_path: Path) -> Non
     assert [[m.run_dir.name for m in group] for group in groups] == [
         ["hard", "smooth"], ["other_seed", "fourth"]
     ]  # fmt: skip
-    for group in groups:
-        assert fit_population(group, way="vmap") == [12, 12]
-        m = group[1]
-        alone = tmp_path / "alone" / m.run_dir.name
-        assert_as_alone(m, m.run_dir, alone, ("last",))
+    # Either group is the same program.
+    assert fit_population(groups[1], way="vmap") == [12, 12]
+    m = groups[1][1]
+    assert_as_alone(m, m.run_dir, tmp_path / "alone", ("last",))
 
 
 # --- another process -----------------------------------------------------------------------------
@@ -137,13 +136,13 @@ from test_population_vmap import config_in, tiny_data, with_training, without_av
 from nmt_ls.training.population import fit_population
 config = config_in(Path(sys.argv[1]))
 data = tiny_data(config)
-config = with_training(config, checkpoint_every=1, keep_last=2)
+config = with_training(config, checkpoint_every=2, keep_last=2)
 fit_population(without_average((config, data), Path(sys.argv[2])), way="vmap")
 """
 
 
 def test_killed_at_a_random_moment(straight: Path, tmp_path: Path) -> None:
-    """Checkpoints at every step: the kill meets members with different ones."""
+    """Checkpoints at every other step: the kill meets members with different ones."""
     # Not near the end, where some may be finished: those are left out, as is tested above.
     killed_and_run_again(WORKER, tmp_path, range(1, 7))
     assert_same(tmp_path / "runs", straight)

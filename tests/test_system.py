@@ -26,8 +26,8 @@ SETTINGS = {
         "pretokenized": True,
     },
     "model": {
-        "encoder_layers": 2,
-        "decoder_layers": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
         "width": 64,
         "heads": 4,
         "feed_forward": 128,
@@ -46,6 +46,7 @@ SETTINGS = {
         "average_last": 0,
     },
     "decoding": {"beam": 2, "batch_sentences": 100},
+    "evaluation": {"empty": False},
 }
 
 

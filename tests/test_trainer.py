@@ -321,7 +321,7 @@ counter = CompilationCounter()
 from tiny import tiny_config, tiny_data
 from nmt_ls.training.trainer import fit
 folder, run = Path(sys.argv[1]), Path(sys.argv[2])
-config = tiny_config(folder, shapes=1, max_steps=24, checkpoint_every=1, keep_last=2)
+config = tiny_config(folder, shapes=1, max_steps=24, checkpoint_every=2, keep_last=2)
 fit(config, tiny_data(config), run)
 print("misses", counter.misses)
 """

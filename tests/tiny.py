@@ -1,6 +1,7 @@
 """What tests of training share: a corpus of a few generated pairs, a model of width 16."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def tiny_config(folder: Path, *, pairs: int = 90, model: Any = None, **training:
     for name, count, seed in (("train", pairs, 0), ("valid", 8, 1)):
         texts = zip(*sentence_pairs(count, seed), strict=True)
         for language, text in zip(("en", "de"), texts, strict=True):
-            (folder / f"{name}.{language}").write_text("\n".join(text) + "\n", encoding="utf-8")
+            # Whole at every moment: another process may be reading it.
+            beside = folder / f".{name}.{language}.{os.getpid()}"
+            beside.write_text("\n".join(text) + "\n", encoding="utf-8")
+            os.replace(beside, folder / f"{name}.{language}")
     data = DataConfig(
         root=str(folder),
         train=CorpusConfig(source="train.en", target="train.de"),
