@@ -58,7 +58,7 @@ def unigram_prior(
     logs = np.log(counts, where=some, out=np.full_like(counts, -np.inf)) / temperature
     if not some.any():
         raise ValueError("counts are all 0: nothing is there to receive ε")
-    return _normalised(np.exp(logs - logs.max()), exclude, "unigram prior")
+    return _normalised(np.exp(logs - np.max(logs)), exclude, "unigram prior")
 
 
 def masked_prior(target_counts: ArrayLike, exclude: Iterable[int] = ()) -> Float[np.ndarray, "V"]:

@@ -67,7 +67,7 @@ def measure_lines(lines: int, *, beam: int = 5, batch_sentences: int = 64) -> di
     for half in (of_blocks[:middle], of_blocks[middle:]):
         if len(half):
             rates.append(float(np.median(half)))
-            fastest.append(float(half.max()))
+            fastest.append(float(np.max(half)))
     return {
         "lines": lines,
         "seconds": float(seconds[-1]),

@@ -126,7 +126,7 @@ def _padded(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pad: int) -> list[np
     found = []
     for side in zip(*pairs, strict=True):
         lengths = np.array([len(ids) for ids in side], np.int32)
-        rows = np.full((len(side), lengths.max()), pad, np.int32)
+        rows = np.full((len(side), np.max(lengths)), pad, np.int32)
         for row, ids in zip(rows, side, strict=True):
             row[: len(ids)] = ids
         found += [rows, lengths]
