@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nmt_ls.data.phrasebook import GRAMMARS, Phrasebook, Truth, next_token_probabilities
@@ -66,6 +66,7 @@ def book(request: pytest.FixtureRequest) -> Phrasebook:
 
 
 @given(st.sampled_from(GRAMMARS), st.integers(0, 2**32 - 1))
+@example("full", 1396)
 @settings(max_examples=150, deadline=None)
 def test_every_sentence_is_parsed_and_its_translations_are_a_distribution(
     name: str, seed: int
@@ -78,9 +79,10 @@ def test_every_sentence_is_parsed_and_its_translations_are_a_distribution(
     assert parsed == [derivation]  # exactly one reading: the English settles the meaning
     listed = Phrasebook(name).translations(source)
     assert derivation.load <= LIMIT
-    # The places of "gerade" are no part of the load.
+    # The places of "gerade", and "ans" for "an das" after a verb, are no part of the load.
     places = 2 if any(" gerade " in text for text, _ in listed) else 1
-    assert 1 <= len(listed) <= places * derivation.load
+    apart = {text.replace(" ans ", " an das ").replace(" ins ", " in das ") for text, _ in listed}
+    assert 1 <= len(apart) <= places * derivation.load
     assert math.fsum(p for _, p in listed) == pytest.approx(1.0, abs=1e-12)
     assert list(listed) == sorted(listed, key=lambda item: (-item[1], item[0]))
     draw = Draw(rng)

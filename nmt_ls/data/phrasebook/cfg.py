@@ -44,7 +44,8 @@ class Rule(NamedTuple):
 class Derivation(NamedTuple):
     """A sentence's words, its meaning, whether it addresses someone, and its load.
 
-    It has at most `load` translations.
+    It has at most `load` translations, but for where "gerade" stands and for "ans Kind" beside
+    "an das Kind" where a verb asks for the preposition: those are no part of it.
     """
 
     words: tuple[str, ...]
