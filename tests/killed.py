@@ -27,7 +27,7 @@ def killed_and_run_again(worker: str, folder: Path, moments: range) -> int:
     generator = random.Random(seed)
     moment = generator.choice(moments)
     runs = folder / "runs"
-    process = _start(worker, folder, runs)
+    process = start(worker, folder, runs)
     try:
         while _lines(runs / "smooth" / "metrics.jsonl") < moment and process.poll() is None:
             time.sleep(0.001)
@@ -36,17 +36,19 @@ def killed_and_run_again(worker: str, folder: Path, moments: range) -> int:
         process.kill()
         process.communicate()
     assert process.returncode == -signal.SIGKILL, f"ended before it was killed (seed {seed})"
-    process = _start(worker, folder, runs)
+    process = start(worker, folder, runs)
     errors = process.communicate(timeout=240)[1]
     assert process.returncode == 0, errors[-4000:]
     return seed
 
 
-def _start(worker: str, folder: Path, runs: Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+def start(worker: str, folder: Path, runs: Path, **environment: str) -> subprocess.Popen:
+    """Run Python code that may import test modules; its arguments are `folder` and `runs`."""
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     return subprocess.Popen(
         [sys.executable, "-c", worker, str(folder), str(runs)],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -21,8 +21,8 @@ from nmt_ls.study.plan import (
     group_cells,
     make_plan,
     parse_shard,
-    read_plan,
 )
+from nmt_ls.study.plan_file import read_plan
 
 BASE = Config(data=DataConfig(train=CorpusConfig(kind="phrasebook", size=10)))
 

@@ -28,7 +28,8 @@ from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.errors import UserError
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
-from nmt_ls.study.plan import Request, read_plan
+from nmt_ls.study.plan import Request
+from nmt_ls.study.plan_file import read_plan
 from nmt_ls.study.runs import is_trained
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished

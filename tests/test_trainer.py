@@ -7,13 +7,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from killed import start as start_worker
 from tiny import tiny_config, tiny_data, with_training
 
 from nmt_ls.config import TrainingConfig
@@ -328,18 +328,7 @@ print("misses", counter.misses)
 
 
 def start(folder: Path, run: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "NMT_LS_CACHE": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), str(run)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_worker(WORKER, folder, run, NMT_LS_CACHE=str(folder / "cache"))
 
 
 def misses_of(process: subprocess.Popen) -> int:

@@ -7,9 +7,7 @@ share the work, agree on who does what.
 
 import json
 import logging
-import os
 import re
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +16,9 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import resolved_dict, with_settings
 from nmt_ls.errors import UserError
 from nmt_ls.study.grid import Grid, combinations, run_name, words_of
+from nmt_ls.study.plan_file import Entry, entries_of, text_of, write_plan
 
 log = logging.getLogger("nmt_ls")
-
-Entry = dict[str, Any]
-"""One run of plan.json: `run` (its directory), `label_smoothing` (its strength: ε, or β where the
-loss has no ε), `seed`, `settings` (the grid's, by dotted key) and `group`."""
 
 
 class Request(NamedTuple):
@@ -129,41 +124,6 @@ def _program(config: Config) -> str:
     return json.dumps(tree, sort_keys=True)
 
 
-def read_plan(sweep_dir: Path) -> list[Entry]:
-    """The entries of plan.json; none where there is no such file.
-
-    Raises:
-      UserError: it is not a plan.
-    """
-    return _entries(sweep_dir / "plan.json", _text_of(sweep_dir / "plan.json"))
-
-
-def _text_of(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def _entries(path: Path, text: str | None) -> list[Entry]:
-    if text is None:
-        return []
-    try:
-        entries = json.loads(text)["runs"]
-        return [
-            {
-                "run": str(entry["run"]),
-                "label_smoothing": float(entry["label_smoothing"]),
-                "seed": int(entry["seed"]),
-                "settings": dict(entry.get("settings", {})),
-                **({"group": int(entry["group"])} if "group" in entry else {}),
-            }
-            for entry in entries
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a sweep's plan ({error!r})") from None
-
-
 def make_plan(
     config: Config,
     sweep_dir: Path,
@@ -190,8 +150,8 @@ def make_plan(
         raise UserError(f"{sweep_dir} is a file; choose another --run-dir")
     path = sweep_dir / "plan.json"
     while True:
-        before = _text_of(path)
-        there = _entries(path, before)
+        before = text_of(path)
+        there = entries_of(path, before)
         entries, configs, requested = _with_requested(config, there, request)
         if before is None:
             _refuse_other_content(sweep_dir, entries)
@@ -205,7 +165,7 @@ def make_plan(
             check(cells)
         title = config.name or sweep_dir.resolve().name
         text = json.dumps({"title": title, "runs": entries}, indent=1, ensure_ascii=False) + "\n"
-        if text == before or _write(path, text, new=before is None):
+        if text == before or write_plan(path, text, new=before is None):
             break
     _tell_differences(path, there, entries, requested, request)
     return cells
@@ -229,27 +189,6 @@ def _tell_differences(
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _write(path: Path, text: str, *, new: bool) -> bool:
-    """Write beside and put in place; False if it should be new and another call was faster."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes on several machines may share a number.
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    beside.write_text(text, encoding="utf-8")
-    try:
-        if not new:
-            os.replace(beside, path)
-            return True
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            os.replace(beside, path)
-        return True
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _refuse_other_content(sweep_dir: Path, entries: Sequence[Entry]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nmt_ls.errors import UserError
 from nmt_ls.study.comparison import Run
-from nmt_ls.study.plan import read_plan
+from nmt_ls.study.plan_file import read_plan
 
 
 def load_runs(sweep_dir: Path) -> list[Run]:

@@ -16,7 +16,8 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.formatting import number
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import compare, sentence, table
-from nmt_ls.study.plan import Cell, Request, chosen, make_plan, read_plan
+from nmt_ls.study.plan import Cell, Request, chosen, make_plan
+from nmt_ls.study.plan_file import read_plan
 from nmt_ls.study.runs import (
     data_key,
     evaluate_run,

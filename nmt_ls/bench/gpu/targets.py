@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from nmt_ls.bench.gpu.time_to_quality import METRIC
 from nmt_ls.bench.population import ALONE
-from nmt_ls.study.plan import Entry, read_plan
+from nmt_ls.study.plan_file import Entry, read_plan
 
 
 class Row(NamedTuple):
