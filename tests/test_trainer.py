@@ -25,8 +25,6 @@ from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import Diverged, Interrupted, fit
 
-TESTS = Path(__file__).parent
-
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory):
