@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nmt_ls.decoding.beam import LengthPenalty, Variety, beam_search
+from nmt_ls.decoding.beam import Asked, LengthPenalty, Variety, beam_search
 
 PAD, BOS, EOS = 0, 1, 2
 VOCAB, LENGTH = 6, 4
@@ -29,17 +29,18 @@ def search(log_p, beam, penalty, limits=None, length=LENGTH, **options):
         # The cache holds each hypothesis' last token but one. Were it not reordered with the
         # hypotheses, the second-order term below would come from another one.
         before = cache.reshape(batch, beam)
-        rows = jnp.asarray(log_p)[:, position]  # [B, V, V]
+        rows = jnp.asarray(log_p)[jnp.arange(batch), position]  # [B, V, V]
         out = jnp.take_along_axis(rows, tokens[..., None], axis=1)  # [B, K, V]
         out = out + SECOND_ORDER * before[..., None]
         return out, tokens.reshape(-1)
 
     cache = jnp.full(batch * beam, BOS, jnp.int32)
+    shortest, prefix = options.pop("shortest", None), options.pop("prefix", None)
     found = jax.jit(
         lambda limits: beam_search(
             step,
             cache,
-            limits,
+            Asked(limits, shortest, prefix),
             beam=beam,
             length=length,
             penalty=penalty,
@@ -256,3 +257,24 @@ def test_a_group_alone_is_a_search_of_its_size():
     for k in range(3):
         np.testing.assert_array_equal(both.tokens[:, 2 * k], one.tokens[:, k])
         np.testing.assert_allclose(both.scores[:, 2 * k + 1], one.scores[:, k], rtol=1e-6)
+
+
+@pytest.mark.parametrize("stopping", ["bound", "first_k"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_best_few_are_those_of_the_whole_search(stopping, groups):
+    log_p = tables(10, batch=60)
+    options = {"stopping": stopping, "variety": Variety(groups=groups), "diversity": 0.3}
+    whole = search(log_p, 6, LengthPenalty(), **options)
+    for wanted in (1, 2):
+        found = search(log_p, 6, LengthPenalty(), wanted=np.int32(wanted), **options)
+        for name in ("tokens", "scores", "log_probs", "lengths", "paths"):
+            np.testing.assert_array_equal(
+                getattr(found, name)[:, :wanted], getattr(whole, name)[:, :wanted]
+            )
+        if (stopping, groups, wanted) == ("bound", 1, 1):
+            assert (found.scores[:, -1] < whole.scores[:, -1]).any(), "others cost no time"
+
+
+def test_a_model_that_gives_nan_comes_to_an_end():
+    log_p = np.full_like(tables(11, batch=2), np.nan)
+    assert search(log_p, 3, LengthPenalty()).tokens.shape == (2, 3, LENGTH)

@@ -36,6 +36,7 @@ def test_each_hypothesis_attends_to_its_own_past(shared: int) -> None:
 
     @jax.jit
     def step(cache, position, q, k, v, parents):
+        position = jnp.full(len(cache.ancestors), position)
         cache = with_own_slots(cache, position)
         reads = readable(cache, position)
         rows = [x.reshape(*reads.shape[:2], HEADS, CHANNELS) for x in (q, k, v)]

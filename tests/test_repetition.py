@@ -32,10 +32,10 @@ def by_hand(tokens, size):
 @settings(max_examples=60, deadline=None)
 def test_against_a_plain_loop(rows, position, size):
     tokens = np.array(rows).reshape(2, 3, LENGTH)
-    found = np.asarray(compiled(jnp.asarray(tokens), jnp.int32(position), size, VOCAB))
+    found = np.asarray(compiled(jnp.asarray(tokens), jnp.full(2, position), size, VOCAB))
     for one, row in zip(found.reshape(6, VOCAB), rows, strict=True):
         assert set(np.flatnonzero(one)) == by_hand(row[:position], size)
 
 
 def test_an_n_gram_longer_than_any_output_forbids_nothing():
-    assert not repeats(jnp.zeros((1, 2, 3), int), jnp.int32(3), 4, VOCAB).any()
+    assert not repeats(jnp.zeros((1, 2, 3), int), jnp.full(1, 3), 4, VOCAB).any()

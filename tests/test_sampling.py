@@ -27,7 +27,7 @@ def draw(log_p, samples, sentences=None, seed=1, cut=Cut(), limits=None):  # noq
     sentences = np.arange(batch) if sentences is None else np.asarray(sentences)
 
     def step(tokens, position, cache):
-        rows = jnp.asarray(log_p)[:, position]  # [B, V, V]
+        rows = jnp.asarray(log_p)[jnp.arange(batch), position]  # [B, V, V]
         return jnp.take_along_axis(rows, tokens[..., None], axis=1), cache
 
     @jax.jit

@@ -1,18 +1,17 @@
 """No n-gram twice: tokens that would repeat one are left out (Paulus et al. 2018, §2.5)."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 
 def repeats(
-    tokens: Int[Array, "B K T"], position: Int[Array, ""], size: int, vocab_size: int
+    tokens: Int[Array, "B K T"], position: Int[Array, "B"], size: int, vocab_size: int
 ) -> Bool[Array, "B K V"]:
     """Tokens that would make the last n tokens of a hypothesis an n-gram that it has already.
 
     Args:
       tokens: hypotheses; those before `position` are real.
-      position: of the token to come, from 0.
+      position: of each sentence's token to come, from 0.
       size: n, at least 1.
       vocab_size: V.
     """
@@ -22,10 +21,11 @@ def repeats(
     windows = length - size + 1
     starts = jnp.arange(windows)
     # Windows that end before the token to come; their first n−1 tokens against the last n−1.
-    same = jnp.broadcast_to(starts + size <= position, (batch, beam, windows))
+    at_end = position[:, None, None]
+    same = jnp.broadcast_to(starts + size <= at_end, (batch, beam, windows))
     for offset in range(size - 1):
-        at = jnp.maximum(position - (size - 1) + offset, 0)
-        last = jax.lax.dynamic_index_in_dim(tokens, at, 2)  # [B, K, 1]
+        at = jnp.maximum(at_end - (size - 1) + offset, 0)
+        last = jnp.take_along_axis(tokens, at, axis=2)  # [B, K, 1]
         same = same & (tokens[..., offset : offset + windows] == last)
     follows = jnp.where(same, tokens[..., size - 1 :], vocab_size)  # beyond V: nowhere
     rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(beam)[:, None]

@@ -42,3 +42,12 @@ def pad_rows(
         out[i, : len(row)] = row
         lengths[i] = len(row)
     return out, lengths
+
+
+def dealt(count: int, rows: int, devices: int) -> Int[np.ndarray, "count"]:
+    """In which of `rows` rows each item lies when they are dealt out to devices in turn.
+
+    A device's rows are neighbours; sorted items in order would give one device the longest.
+    """
+    items = np.arange(count)
+    return items % devices * (rows // devices) + items // devices

@@ -73,7 +73,7 @@ def sample(
         i = s.position
         before = jax.lax.dynamic_index_in_dim(s.tokens, jnp.maximum(i - 1, 0), 2, keepdims=False)
         last = jnp.where(i == 0, bos, before)  # [B, K]
-        log_p, cache = step(last, i, s.cache)  # [B, K, V]
+        log_p, cache = step(last, jnp.full(batch, i), s.cache)  # [B, K, V]
         ids = jnp.arange(jax.tree.leaves(log_p)[0].shape[-1])
         at_limit = i + 1 >= limits  # [B]
         banned = (ids == pad) | (ids == bos) | (at_limit[:, None, None] & (ids != eos))  # [B, 1, V]

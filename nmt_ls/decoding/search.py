@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nmt_ls.config import ModelConfig
-from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety, beam_search
+from nmt_ls.decoding.beam import Asked, BeamSearch, Hypotheses, LengthPenalty, Variety
 from nmt_ls.decoding.candidates import Reduced, Unnormalised
 from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
+from nmt_ls.decoding.refill import refilled_search
 from nmt_ls.decoding.sampling import sample
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.model.cache import SHARED, Cache, reordered
@@ -20,6 +21,8 @@ from nmt_ls.parallel import DataParallel
 
 
 class SearchRows(NamedTuple):
+    """Sentences in a row after the other on each device; those without a source come last."""
+
     source: np.ndarray
     source_lengths: np.ndarray
     limits: np.ndarray
@@ -40,11 +43,15 @@ class SearchData(NamedTuple):
     temperature: Any
     seed: Any
     diversity: Any = 0.0
+    wanted: Any = 1
+    """So many of each sentence's best hypotheses are asked for."""
 
 
 class SearchSetting(NamedTuple):
     """Constants of a compiled search."""
 
+    rows: int
+    """Sentences that each device searches at a time; samples are drawn for all at once."""
     beam: int
     """Hypotheses of a sentence, or samples."""
     penalty: LengthPenalty
@@ -80,9 +87,6 @@ def search_program(
 
     def search(data: Any, rows: Any) -> Hypotheses:
         members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
-        memories = [StepMemory.of(m.encode(rows.source, rows.source_lengths)) for m in members]
-        hypotheses = rows.source.shape[0] * setting.beam
-
         # Only log p of the few best is asked for then.
         drawing = setting.cut is not None  # draws never descend from one another
         plain = len(members) == 1 and data.masses[0] is None
@@ -95,14 +99,22 @@ def search_program(
                 log_p = jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - math.log(len(log_probs))
             return with_temperature(log_p, data.temperature) if setting.tempered else log_p
 
-        def step(tokens, position, caches):
+        def encode(start: Any) -> list[StepMemory]:
+            def some(x):
+                return jax.lax.dynamic_slice_in_dim(x, start, setting.rows)
+
+            source, lengths = some(rows.source), some(rows.source_lengths)
+            return [StepMemory.of(m.encode(source, lengths)) for m in members]
+
+        def step(tokens, position, cache):
+            memories, caches = cache
             log_probs, floored, filled = [], [], []
-            for member, memory, cache, mass in zip(
+            for member, memory, past, mass in zip(
                 members, memories, caches, data.masses, strict=True
             ):
-                logits, new = member.decode_step(memory, tokens, position, cache)
+                logits, new = member.decode_step(memory, tokens, position, past)
                 if plain:
-                    return Unnormalised(logits), [new]
+                    return Unnormalised(logits), (memories, [new])
                 log_p = jax.nn.log_softmax(logits)
                 filled.append(new)
                 log_probs.append(log_p if mass is None else unmixed(log_p, mass))
@@ -110,26 +122,30 @@ def search_program(
                     kept = log_p if mass is None else unmixed(log_p, mass, purpose="likelihood")
                     floored.append(kept)
             if reduced:
-                return Reduced(as_one(log_probs), as_one(floored)), filled
-            return as_one(log_probs), filled
+                return Reduced(as_one(log_probs), as_one(floored)), (memories, filled)
+            return as_one(log_probs), (memories, filled)
 
         shared = 1 if drawing or setting.beam > SHARED else setting.beam
-        caches = [m.start_cache(hypotheses, length, shared) for m in members]
+        caches = [m.start_cache(setting.rows * setting.beam, length, shared) for m in members]
         ids = {"bos": bos, "eos": eos, "pad": pad}
         if setting.cut is not None:
             return sample(
-                step, caches, rows.limits, rows.sentences, data.seed,
+                step, (encode(0), caches), rows.limits, rows.sentences, data.seed,
                 samples=setting.beam, length=length, cut=setting.cut, **ids,
             )  # fmt: skip
-        return beam_search(
-            step, caches, rows.limits, reorder=_reordered, beam=setting.beam, length=length,
-            penalty=setting.penalty, stopping=setting.stopping, prefix=rows.prefix,
-            variety=setting.variety, diversity=data.diversity,
-            shortest=rows.shortest if setting.shortest else None, **ids,
+        beams = BeamSearch(
+            step, reorder=_reordered, beam=setting.beam, length=length, penalty=setting.penalty,
+            stopping=setting.stopping, variety=setting.variety, diversity=data.diversity,
+            wanted=data.wanted, **ids,
         )  # fmt: skip
+        shortest = rows.shortest if setting.shortest else None
+        asked = Asked(rows.limits, shortest, rows.prefix)
+        count = jnp.sum(rows.source_lengths > 0)
+        return refilled_search(beams, caches, encode, asked, count, setting.rows)
 
     return DataParallel().started_rows(search)
 
 
-def _reordered(caches: list[Cache], parents: jax.Array) -> list[Cache]:
-    return [reordered(cache, parents) for cache in caches]
+def _reordered(cache: tuple[Any, list[Cache]], parents: jax.Array) -> tuple[Any, list[Cache]]:
+    memories, caches = cache
+    return memories, [reordered(cache, parents) for cache in caches]

@@ -15,14 +15,19 @@ from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety
 from nmt_ls.decoding.distributions import Cut
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.mixture import mass_of
-from nmt_ls.decoding.rows import in_batches, pad_rows
+from nmt_ls.decoding.rows import dealt, in_batches, pad_rows
 from nmt_ls.decoding.search import SearchData, SearchRows, SearchSetting, search_program
 from nmt_ls.errors import UserError
+from nmt_ls.model.cache import SHARED
 from nmt_ls.parallel import DataParallel
 from nmt_ls.training.runs import LoadedRun, load_run
 
 _AHEAD = 1
-"""Batches that are searched while the one before them is made text."""
+"""Pools that are searched while the one before them is made text."""
+
+_POOL = 8
+"""Batches that one call of a search works through, each sentence in the place of one that is done.
+The last have nobody after them: the more there are, the less that counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,12 @@ class Translator:
         sentences = decoding.batch_sentences
         if decoding.strategy == "mbr":
             sentences = max(1, min(sentences, 8 * sentences // decoding.samples))
-        self._rows = DataParallel().whole_rows(sentences)
+        parallel = DataParallel()
+        self._devices = len(parallel.local)
+        self._rows = parallel.whole_rows(sentences)
+        # Samples are drawn for all sentences at once, and wide beams are large enough.
+        refills = decoding.strategy == "beam" and decoding.beam <= SHARED
+        self._pool = self._rows * (_POOL if refills else 1)
 
     @classmethod
     def load(
@@ -166,11 +176,11 @@ class Translator:
         def finish() -> None:
             chosen, wait = started.popleft()
             found = wait()
-            for row, j in enumerate(chosen):
-                results[wanted[j]] = self._translation(found, row, n_best)
+            for row, j in zip(dealt(len(chosen), self._pool, self._devices), chosen, strict=True):
+                results[wanted[j]] = self._translation(found, int(row), n_best)
             bar.update(len(chosen))
 
-        for chosen, (source_length,) in in_batches(lengths, self._rows):
+        for chosen, (source_length,) in in_batches(lengths, self._pool):
             batch = [source_ids[wanted[j]] for j in chosen]
             numbers = [first + wanted[j] for j in chosen]
             wait = self._search(batch, numbers, source_length, n_best, prefix)
@@ -235,6 +245,7 @@ class Translator:
         d, s = self.decoding, self.subwords
         draws = {"beam": 0, "sample": n_best, "mbr": d.samples}[d.strategy]
         setting = SearchSetting(
+            self._rows // self._devices,
             draws or d.beam,
             LengthPenalty(d.length_penalty, d.length_alpha, d.length_excludes_eos),
             d.stopping,
@@ -250,18 +261,20 @@ class Translator:
             setting,
             self._limit(source_length),
         )
-        source, lengths = pad_rows(batch, self._rows, source_length, s.pad)
-        # Rows that fill up the batch end at once.
+        source, lengths = pad_rows(batch, self._pool, source_length, s.pad)
+        # Of draws, rows that fill up the batch end at once.
         limits = np.array([self._limit(int(n)) if n else 1 for n in lengths], np.int32)
         shortest = np.array([self._shortest(int(n)) if n else 1 for n in lengths], np.int32)
         # Eight at a time: prefixes of other lengths are the same program.
         width = -(-len(prefix) // 8) * 8
-        begun = np.full((self._rows, width), s.pad, np.int32)
+        begun = np.full((self._pool, width), s.pad, np.int32)
         begun[: len(batch), : len(prefix)] = prefix
-        of_rows = np.zeros(self._rows, np.uint32)
+        of_rows = np.zeros(self._pool, np.uint32)
         of_rows[: len(batch)] = numbers
         rows = SearchRows(source, lengths, limits, shortest, begun, of_rows)
-        return program(self._data, rows)
+        order = np.argsort(dealt(self._pool, self._pool, self._devices))
+        rows = SearchRows(*(x[order] for x in rows))
+        return program(self._data._replace(wanted=np.int32(n_best)), rows)
 
     def _translation(self, found: Hypotheses, row: int, n_best: int) -> Translation:
         one = jax.tree.map(lambda x: x[row], found)

@@ -109,7 +109,7 @@ class SelfAttention(nnx.Module):
         x: Float[Array, "R G D"],
         slots: Slots,
         reads: Bool[Array, "R G T G"],
-        position: Int[Array, ""],
+        position: Int[Array, "R"],
     ) -> tuple[Float[Array, "R G D"], Slots]:
         """One position with its past (`cache.attend_past`): the output and the filled slots."""
         q, k, v = self._heads(x)

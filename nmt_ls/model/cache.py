@@ -5,13 +5,15 @@ hypotheses are dropped and doubled, a table of ancestors says which slots of its
 reads; only that table is reordered. The products run over the slots of all K hypotheses of a
 sentence, K times as many as are needed, which up to `SHARED` costs less than moving them.
 
-Positions lie in blocks of 16, 16, 32, 64, …, so that as much of the past is read as there is, and
-nothing is copied for it.
+Positions lie in blocks of 16, 16, 32, 64, …, so that as much of the past is read as the longest row
+has, and nothing is copied for it. Sums over positions are taken block by block, and what a row does
+not read is exactly 0: how long the other rows are changes no bit of it.
 
 The shape of every value stands behind it: R rows of G hypotheses each (a sentence and its K, or
 one hypothesis alone), T positions, n of them in a block, H heads, C channels a head.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -72,12 +74,11 @@ def _blocks(length: int) -> list[int]:
     return sizes
 
 
-def with_own_slots(cache: Cache, position: Int[Array, ""]) -> Cache:
-    """What hypothesis g says at `position` is in slot g."""
-    rows, shared, _ = cache.ancestors.shape
-    own = jnp.broadcast_to(jnp.arange(shared), (rows, shared))
-    ancestors = jax.lax.dynamic_update_index_in_dim(cache.ancestors, own, position, axis=2)
-    return cache._replace(ancestors=ancestors)
+def with_own_slots(cache: Cache, position: Int[Array, "R"]) -> Cache:
+    """What hypothesis g says at its row's `position` is in slot g."""
+    _, shared, length = cache.ancestors.shape
+    here = jnp.arange(length) == position[:, None, None]  # [R, 1, T]
+    return cache._replace(ancestors=jnp.where(here, jnp.arange(shared)[:, None], cache.ancestors))
 
 
 def reordered(cache: Cache, parents: Int[Array, "B K"]) -> Cache:
@@ -90,11 +91,11 @@ def reordered(cache: Cache, parents: Int[Array, "B K"]) -> Cache:
     return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), cache)
 
 
-def readable(cache: Cache, position: Int[Array, ""]) -> Bool[Array, "R G T G"]:
+def readable(cache: Cache, position: Int[Array, "R"]) -> Bool[Array, "R G T G"]:
     """Which slots each hypothesis reads: its ancestors' and its own, up to `position`."""
     shared, length = cache.ancestors.shape[1:]
     theirs = cache.ancestors[..., None] == jnp.arange(shared)
-    return theirs & (jnp.arange(length) <= position)[:, None]
+    return theirs & (jnp.arange(length) <= position[:, None])[:, None, :, None]
 
 
 def attend_past(
@@ -103,44 +104,46 @@ def attend_past(
     v: Float[Array, "R G H C"],
     slots: Slots,
     reads: Bool[Array, "R G T G"],
-    position: Int[Array, ""],
+    position: Int[Array, "R"],
 ) -> tuple[Float[Array, "R G H C"], Slots]:
-    """Attention over the past and `position`, whose keys and values are written first.
+    """Attention over the past and each row's `position`, whose keys and values are written first.
 
-    The softmax is in float32. Only so much of the cache is read as is filled.
+    The softmax is in float32. Only so much of the cache is read as the longest row has filled.
     """
-    shared, length = reads.shape[1:3]
-    sizes = _blocks(length)
+    sizes = _blocks(reads.shape[2])
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     slots = [
         _written(block, k, v, position - (end - size), size)
         for block, end, size in zip(slots, ends, sizes, strict=True)
     ]
-    scale = q.shape[-1] ** -0.5
 
     def over(blocks: int):
         def attend(q, slots, reads):
             q = jnp.swapaxes(q, 1, 2)  # [R, H, G, C]
-            mask = reads[:, :, : ends[blocks - 1]].reshape(q.shape[0], 1, shared, -1)
-            logits = [
-                jnp.einsum("rhgc,rhcs->rhgs", q, keys, preferred_element_type=jnp.float32)
-                for keys, _ in slots[:blocks]
-            ]
-            whole = logits[0] if blocks == 1 else jnp.concatenate(logits, axis=-1)
-            whole = jnp.where(mask, whole * scale, jnp.finfo(whole.dtype).min)
-            weights = jax.nn.softmax(whole, axis=-1).astype(q.dtype)
-            y, start = jnp.zeros_like(q), 0
-            for _, values in slots[:blocks]:
-                part = weights[..., start : start + values.shape[2]]
-                y = y + jnp.einsum("rhgs,rhsc->rhgc", part, values)
-                start += values.shape[2]
-            return jnp.swapaxes(y, 1, 2)
+            parts = []
+            for (keys, _), end, size in zip(slots[:blocks], ends, sizes, strict=False):
+                logits = jnp.einsum("rhgc,rhcs->rhgs", q, keys, preferred_element_type=jnp.float32)
+                mask = reads if len(sizes) == 1 else reads[:, :, end - size : end]
+                mask = mask.reshape(q.shape[0], 1, q.shape[2], -1)
+                lowest = jnp.finfo(logits.dtype).min
+                parts.append(jnp.where(mask, logits * q.shape[-1] ** -0.5, lowest))
+            largest = functools.reduce(jnp.maximum, (jnp.max(x, -1, keepdims=True) for x in parts))
+            total, y = jnp.zeros_like(largest), jnp.zeros(q.shape, jnp.float32)
+            for part, (_, values) in zip(parts, slots, strict=False):
+                weights = jnp.exp(part - largest)
+                total = total + jnp.sum(weights, -1, keepdims=True)
+                y = y + jnp.einsum(
+                    "rhgs,rhsc->rhgc", weights.astype(q.dtype), values,
+                    preferred_element_type=jnp.float32,
+                )  # fmt: skip
+            return jnp.swapaxes(y / total, 1, 2).astype(q.dtype)
 
         return attend
 
-    filled = sum((position >= end).astype(jnp.int32) for end in ends[:-1])
     if len(sizes) == 1:
         return over(1)(q, slots, reads), slots
+    longest = jnp.max(position)
+    filled = sum((longest >= end).astype(jnp.int32) for end in ends[:-1])
     return jax.lax.switch(filled, [over(i + 1) for i in range(len(sizes))], q, slots, reads), slots
 
 
@@ -163,17 +166,18 @@ def attend_source(
     return jnp.swapaxes(jnp.einsum("bhks,bhsc->bhkc", weights, values), 1, 2)
 
 
-def _written(block, k, v, at: Int[Array, ""], size: int):
-    """The block with keys and values of all hypotheses at its position `at`, if it has that."""
-    shared = k.shape[1]
-    start = jnp.clip(at, 0, size - 1) * shared
-    inside = (at >= 0) & (at < size)
-    written = []
-    # [R, G, H, C] → [R, H, C, G] and [R, H, G, C]
-    for old, new, axis in zip(
-        block, (k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)), (3, 2), strict=True
-    ):
-        before = jax.lax.dynamic_slice_in_dim(old, start, shared, axis=axis)
-        new = jnp.where(inside, new, before)
-        written.append(jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=axis))
-    return tuple(written)
+def _written(block, k, v, at: Int[Array, "R"], size: int):
+    """The block with keys and values of all hypotheses at their row's position `at`, if it has it.
+
+    k, v: `[R, G, H, C]`.
+    """
+    keys, values = block
+    rows, heads, channels, _ = keys.shape
+    row = jnp.arange(rows)
+    at = jnp.where(at < 0, size, at)  # beyond the end: nowhere
+    once = {"mode": "drop", "unique_indices": True, "indices_are_sorted": True}
+    keys = keys.reshape(rows, heads, channels, size, -1)
+    values = values.reshape(rows, heads, size, -1, channels)
+    keys = keys.at[row, :, :, at].set(k.transpose(0, 2, 3, 1), **once)
+    values = values.at[row, :, at].set(v.swapaxes(1, 2), **once)
+    return keys.reshape(block[0].shape), values.reshape(block[1].shape)

@@ -268,17 +268,21 @@ class Transformer(nnx.Module):
         self,
         memory: Memory | StepMemory,
         tokens: Int[Array, "B K"],
-        position: Int[Array, ""],
+        position: Int[Array, ""] | Int[Array, "B"],
         cache: Cache,
     ) -> tuple[Float[Array, "B K V"], Cache]:
         """Logits after the token at `position` of K hypotheses per sentence, and the new cache.
 
-        `cache` holds B·K hypotheses in that order. Position 0 holds bos. A loop over steps should
-        be given `StepMemory.of(memory)`, made once outside of it.
+        Each sentence may be at a position of its own. `cache` holds B·K hypotheses in that order.
+        Position 0 holds bos. A loop over steps should be given `StepMemory.of(memory)`, made once
+        outside of it.
         """
         if isinstance(memory, Memory):
             memory = StepMemory.of(memory)
-        x = self.target_embedding(tokens) + self._positions(position, "target")
+        position = jnp.broadcast_to(position, tokens.shape[:1])
+        x = self.target_embedding(tokens) + self._positions(position[:, None], "target")
+        rows = (tokens.shape[0], tokens.shape[1] // cache.ancestors.shape[1])
+        position = jnp.broadcast_to(position[:, None], rows).reshape(-1)  # of the cache's rows
         cache = with_own_slots(cache, position)
         reads = readable(cache, position)
         filled = []

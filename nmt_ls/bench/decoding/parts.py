@@ -108,6 +108,7 @@ def _model_parts(problem: Problem) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     def self_attention(cache, q):
         def one(position, carried):
             cache, _ = carried
+            position = jnp.full(len(cache.ancestors), position)
             cache = with_own_slots(cache, position)
             reads = readable(cache, position)
             x = q.reshape(*reads.shape[:2], *q.shape[2:])
