@@ -57,6 +57,34 @@ def test_each_hypothesis_attends_to_its_own_past(shared: int) -> None:
             past[b] = [past[b][parents[b, g]] for g in range(BEAM)]
 
 
+def test_how_long_other_rows_are_changes_no_bit() -> None:
+    """The second row reads one block of three; the first reads one, two or three."""
+    length, random = 52, np.random.default_rng(2)
+    empty = empty_cache(
+        2 * BEAM, length, shared=BEAM, layers=1, heads=HEADS, channels=CHANNELS, dtype=jnp.float32
+    )
+
+    def normal(shape) -> jax.Array:
+        return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+    slots = jax.tree.map(lambda x: normal(x.shape), empty.layers[0])
+    assert len(slots) == 3
+    q, k, v = normal((3, 2, BEAM, HEADS, CHANNELS))
+
+    @jax.jit
+    def attend(position):
+        cache = with_own_slots(empty, position)
+        return attend_past(q, k, v, slots, readable(cache, position), position)
+
+    short = attend(np.array([3, 5]))
+    for position in (20, 51):
+        found = attend(np.array([position, 5]))
+        np.testing.assert_array_equal(found[0][1], short[0][1])
+        for now, before in zip(jax.tree.leaves(found[1]), jax.tree.leaves(short[1]), strict=True):
+            np.testing.assert_array_equal(now[1], before[1])
+        assert (found[0][0] != short[0][0]).any()
+
+
 def test_hypotheses_share_their_source() -> None:
     random = np.random.default_rng(1)
     q = random.normal(size=(BATCH, BEAM, HEADS, CHANNELS)).astype(np.float32)

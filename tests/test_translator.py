@@ -44,6 +44,20 @@ def test_every_line_is_answered_in_order(translator):
     assert translator.translate([]) == []
 
 
+def test_nobody_else_in_the_file_changes_a_bit(translator):
+    """More sentences of all lengths than are searched at a time, so that rows are filled again."""
+    random = np.random.default_rng(3)
+    lines = [
+        " ".join(f"w{random.integers(40):02d}" for _ in range(random.integers(1, 13)))
+        for _ in range(60)
+    ]
+    together = translator.translate(lines)
+    assert len({len(one.tokens) for one in together}) > 3
+    for i in range(0, 60, 7):
+        assert translator.translate([lines[i]]) == [together[i]]
+    assert [one.n_best[0] for one in translator.translate(lines[:20], n_best=3)] == together[:20]
+
+
 def test_scores_are_those_of_scoring(translator, subwords, params):
     source_ids = subwords.encode_source(SENTENCES[2:4])
     found = translator.translate_ids(source_ids, n_best=3)

@@ -117,34 +117,48 @@ def attend_past(
         for block, end, size in zip(slots, ends, sizes, strict=True)
     ]
 
-    def over(blocks: int):
-        def attend(q, slots, reads):
-            q = jnp.swapaxes(q, 1, 2)  # [R, H, G, C]
-            parts = []
-            for (keys, _), end, size in zip(slots[:blocks], ends, sizes, strict=False):
-                logits = jnp.einsum("rhgc,rhcs->rhgs", q, keys, preferred_element_type=jnp.float32)
-                mask = reads if len(sizes) == 1 else reads[:, :, end - size : end]
-                mask = mask.reshape(q.shape[0], 1, q.shape[2], -1)
-                lowest = jnp.finfo(logits.dtype).min
-                parts.append(jnp.where(mask, logits * q.shape[-1] ** -0.5, lowest))
-            largest = functools.reduce(jnp.maximum, (jnp.max(x, -1, keepdims=True) for x in parts))
-            total, y = jnp.zeros_like(largest), jnp.zeros(q.shape, jnp.float32)
-            for part, (_, values) in zip(parts, slots, strict=False):
-                weights = jnp.exp(part - largest)
-                total = total + jnp.sum(weights, -1, keepdims=True)
-                y = y + jnp.einsum(
-                    "rhgs,rhsc->rhgc", weights.astype(q.dtype), values,
-                    preferred_element_type=jnp.float32,
-                )  # fmt: skip
-            return jnp.swapaxes(y / total, 1, 2).astype(q.dtype)
-
-        return attend
-
-    if len(sizes) == 1:
-        return over(1)(q, slots, reads), slots
+    q = jnp.swapaxes(q, 1, 2)  # [R, H, G, C]
     longest = jnp.max(position)
-    filled = sum((longest >= end).astype(jnp.int32) for end in ends[:-1])
-    return jax.lax.switch(filled, [over(i + 1) for i in range(len(sizes))], q, slots, reads), slots
+    parts = []
+    for block, end, size in zip(slots, ends, sizes, strict=True):
+        mask = reads if len(sizes) == 1 else reads[:, :, end - size : end]
+        mask = mask.reshape(q.shape[0], 1, q.shape[2], -1)
+        if end == sizes[0]:
+            parts.append(_over_block(q, *block, mask))
+            continue
+        # Each block by itself: the same code for it, however many others are read.
+        unread = jax.tree.map(jnp.zeros_like, parts[0])
+        unread = unread._replace(largest=jnp.full_like(unread.largest, _lowest(unread.largest)))
+        read = longest >= end - size
+        parts.append(jax.lax.cond(read, _over_block, lambda *_, x=unread: x, q, *block, mask))
+    largest = functools.reduce(jnp.maximum, (part.largest for part in parts))
+    shares = [jnp.exp(part.largest - largest) for part in parts]
+    total = sum(part.total * share for part, share in zip(parts, shares, strict=True))
+    y = sum(part.summed * share for part, share in zip(parts, shares, strict=True))
+    return jnp.swapaxes(y / total, 1, 2).astype(v.dtype), slots
+
+
+class _Part(NamedTuple):
+    """Attention over a block: Σ exp(logit − largest), alone and times the values."""
+
+    largest: Float[Array, "R H G 1"]
+    total: Float[Array, "R H G 1"]
+    summed: Float[Array, "R H G C"]
+
+
+def _over_block(q, keys, values, mask) -> _Part:
+    logits = jnp.einsum("rhgc,rhcs->rhgs", q, keys, preferred_element_type=jnp.float32)
+    logits = jnp.where(mask, logits * q.shape[-1] ** -0.5, _lowest(logits))
+    largest = jnp.max(logits, -1, keepdims=True)
+    weights = jnp.exp(logits - largest)
+    summed = jnp.einsum(
+        "rhgs,rhsc->rhgc", weights.astype(q.dtype), values, preferred_element_type=jnp.float32
+    )
+    return _Part(largest, jnp.sum(weights, -1, keepdims=True), summed)
+
+
+def _lowest(x: Array) -> float:
+    return float(jnp.finfo(x.dtype).min)
 
 
 def source_slots(keys: Float[Array, "B S H C"], values: Float[Array, "B S H C"]) -> SourceSlots:
