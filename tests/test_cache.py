@@ -57,6 +57,24 @@ def test_each_hypothesis_attends_to_its_own_past(shared: int) -> None:
             past[b] = [past[b][parents[b, g]] for g in range(BEAM)]
 
 
+@pytest.mark.parametrize(
+    ("backend", "length", "sizes"),
+    [
+        ("cpu", 10, [10]),
+        ("cpu", 84, [16, 16, 32, 20]),
+        ("cpu", 70, [16, 16, 38]),
+        ("gpu", 84, [84]),
+        ("gpu", 300, [64, 64, 172]),
+    ],
+)
+def test_blocks_double_the_whole(monkeypatch, backend: str, length: int, sizes: list[int]) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    cache = empty_cache(
+        6, length, shared=BEAM, layers=1, heads=HEADS, channels=CHANNELS, dtype=jnp.float32
+    )
+    assert [values.shape[2] // BEAM for _, values in cache.layers[0]] == sizes
+
+
 def test_how_long_other_rows_are_changes_no_bit() -> None:
     """The second row reads one block of three; the first reads one, two or three."""
     length, random = 52, np.random.default_rng(2)

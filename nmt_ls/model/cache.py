@@ -5,9 +5,9 @@ hypotheses are dropped and doubled, a table of ancestors says which slots of its
 reads; only that table is reordered. The products run over the slots of all K hypotheses of a
 sentence, K times as many as are needed, which up to `SHARED` costs less than moving them.
 
-Positions lie in blocks of 16, 16, 32, 64, …, so that as much of the past is read as the longest row
-has, and nothing is copied for it. Sums over positions are taken block by block, and what a row does
-not read is exactly 0: how long the other rows are changes no bit of it.
+Positions lie in blocks of 16, 16, 32, 64, … (on a CPU), so that as much of the past is read as the
+longest row has, and nothing is copied for it. Sums over positions are taken block by block, and
+what a row does not read is exactly 0: how long the other rows are changes no bit of it.
 
 The shape of every value stands behind it: R rows of G hypotheses each (a sentence and its K, or
 one hypothesis alone), T positions, n of them in a block, H heads, C channels a head.
@@ -23,7 +23,8 @@ from jaxtyping import Array, Bool, Float, Int
 SHARED = 16
 """Up to so many hypotheses of a sentence share their slots; more have their own, and move."""
 
-_FIRST_BLOCK = 16
+_FIRST_BLOCK = {"cpu": 16}
+"""On others 64: there a condition waits for the host, and reading costs less."""
 
 Slots = list[tuple[Float[Array, "R H C n*G"], Float[Array, "R H n*G C"]]]
 """Keys and values of one layer, block by block; each lies as its product wants to read it."""
@@ -65,9 +66,10 @@ def _blocks(length: int) -> list[int]:
     """
     if not isinstance(length, int):
         return [length]
-    sizes = [min(length, _FIRST_BLOCK)]
+    first = _FIRST_BLOCK.get(jax.default_backend(), 64)
+    sizes = [min(length, first)]
     while left := length - sum(sizes):
-        if left < _FIRST_BLOCK:
+        if left < first:
             sizes[-1] += left
         else:
             sizes.append(min(sum(sizes), left))
