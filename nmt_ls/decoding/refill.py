@@ -55,9 +55,9 @@ def refilled_search(
     total = len(asked.limits)
     # Taking in the next is one pass over the memories, so that not each sentence has its own.
     enough = max(1, rows // 8)
-    ready = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(encode, jnp.zeros((), jnp.int32))
-    )
+    nothing = jnp.zeros((), jnp.int32)
+    encode = jax.jit(encode)  # traced once for its shapes and for its work
+    ready = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(encode, nothing))
     fresh = search.start(rows, (ready, past))
     nobody = fresh._replace(
         groups=tuple(g._replace(done=jnp.ones(rows, bool)) for g in fresh.groups)
@@ -65,7 +65,6 @@ def refilled_search(
     found = jax.tree.map(
         lambda x: jnp.broadcast_to(x[:1], (total, *x.shape[1:])), search.found(fresh)
     )
-    nothing = jnp.zeros((), jnp.int32)
 
     def refill(pool: _Pool) -> _Pool:
         """Stores what is done, and puts the next sentences in its place."""
