@@ -103,6 +103,33 @@ def test_how_long_other_rows_are_changes_no_bit() -> None:
         assert (found[0][0] != short[0][0]).any()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_sentence_that_was_nan_leaves_nothing_to_the_next(bad: float) -> None:
+    length, random = 20, np.random.default_rng(4)
+    cache = empty_cache(
+        BATCH * BEAM, length, shared=BEAM, layers=1, heads=HEADS, channels=CHANNELS,
+        dtype=jnp.float32,
+    )  # fmt: skip
+
+    @jax.jit
+    def step(cache, position, q, k, v):
+        cache = with_own_slots(cache, position)
+        y, slots = attend_past(q, k, v, cache.layers[0], readable(cache, position), position)
+        return y, cache._replace(layers=[slots])
+
+    q, k, v = random.normal(size=(3, BATCH, BEAM, HEADS, CHANNELS)).astype(np.float32)
+    broken_k, broken_v = k.copy(), v.copy()
+    broken_k[0], broken_v[0] = bad, bad
+    used = cache
+    for position in range(5):
+        y, used = step(used, np.full(BATCH, position), q, broken_k, broken_v)
+        assert not np.isfinite(y[0]).any(), "its own sentence is not helped"
+        assert np.isfinite(y[1]).all()
+    # The first row begins anew.
+    again, _ = step(used, np.array([0, 0]), q, k, v)
+    np.testing.assert_array_equal(again, step(cache, np.array([0, 0]), q, k, v)[0])
+
+
 def test_hypotheses_share_their_source() -> None:
     random = np.random.default_rng(1)
     q = random.normal(size=(BATCH, BEAM, HEADS, CHANNELS)).astype(np.float32)

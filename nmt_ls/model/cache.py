@@ -114,8 +114,11 @@ def attend_past(
     """
     sizes = _blocks(reads.shape[2])
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    # A row is used by one sentence after another, and 0 times what the last one left must be 0.
+    finite = jnp.isfinite(v)
+    kept = jnp.where(finite, v, 0)
     slots = [
-        _written(block, k, v, position - (end - size), size)
+        _written(block, k, kept, position - (end - size), size)
         for block, end, size in zip(slots, ends, sizes, strict=True)
     ]
 
@@ -137,7 +140,8 @@ def attend_past(
     shares = [jnp.exp(part.largest - largest) for part in parts]
     total = sum(part.total * share for part, share in zip(parts, shares, strict=True))
     y = sum(part.summed * share for part, share in zip(parts, shares, strict=True))
-    return jnp.swapaxes(y / total, 1, 2).astype(v.dtype), slots
+    y = jnp.swapaxes(y / total, 1, 2).astype(v.dtype)
+    return jnp.where(finite, y, v), slots  # whoever says NaN has NaN
 
 
 class _Part(NamedTuple):
