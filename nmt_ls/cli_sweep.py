@@ -21,6 +21,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     from nmt_ls.config_files import load_config
     from nmt_ls.study import sweep as study
     from nmt_ls.study.grid import parse_grid
+    from nmt_ls.study.jobs import JobFailed
     from nmt_ls.study.plan import Request, parse_shard
 
     config = load_config(arguments.config, arguments.set)
@@ -42,7 +43,12 @@ def sweep(arguments: argparse.Namespace) -> None:
         arguments.only,
     )
     if arguments.jobs > 1 and not arguments.only:
-        _sweep_in_jobs(arguments, study.unfinished(config, arguments.run_dir, request))
+        try:
+            _sweep_in_jobs(arguments, study.unfinished(config, arguments.run_dir, request))
+        except JobFailed as error:
+            if not error.was_signal and not request.shard:
+                study.report_of_others(arguments.run_dir)
+            raise
     table = study.sweep(config, arguments.run_dir, request)
     if table:
         print(table)

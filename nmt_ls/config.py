@@ -263,7 +263,7 @@ class TrainingConfig:
     validate_every: Count = 1000
     """Steps between validations; 0 never validates."""
     validate_bleu: bool = True
-    """Also translate the validation set (greedily) and measure BLEU."""
+    """Also translate the validation set (greedily, not un-mixed) and measure BLEU."""
     checkpoint_every: Positive = 1000
     """Steps between checkpoints; the last step always has one."""
     keep_last: Positive = 5

@@ -340,6 +340,32 @@ def test_a_diverged_run_is_not_left_out_of_the_mean():
     assert results_csv(runs).splitlines()[3].split(",")[6] == ""  # no infinity either
 
 
+def test_a_run_that_blew_up_is_compared_as_it_is_stored():
+    """Its perplexity is null in results.json, and no float has room for the un-mixed one."""
+    runs = only_numbers({(0.0, 1): 30.0, (0.0, 2): 31.0, (0.1, 1): 30.0, (0.1, 2): 31.0})
+    for run in runs:
+        run["results"]["test"] |= {"nll_per_token": 1.6}
+        run["results"]["test"]["adjusted"] = {"unmixed": {"nll_per_token": 1.5}}
+    runs[2]["results"]["test"] |= {"perplexity": None, "nll_per_token": 900.0}
+    runs[2]["results"]["test"]["adjusted"] = {"unmixed": {"nll_per_token": 900.0}}
+    comparison = compare(runs)
+    summary = comparison["tests"]["test"]["by_smoothing"]["0.1"]["measures"]["perplexity"]
+    assert (summary["mean"], summary["n"]) == (None, 2)
+    assert "perplexity" not in sentence(comparison, "test")
+    assert "0.1" in table(comparison, "test")
+
+
+def test_floors_are_those_of_the_runs_own_subwords():
+    runs = only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0, (0.0, 2): 30.0, (0.1, 2): 31.0})
+    for run in runs:
+        run["settings"] = {"data.noise": 0.2 * (run["seed"] == 2)}
+        run["truth"] = {"test": {"nll_floor": 1.0 + run["settings"]["data.noise"]}}
+    tests = compare(runs)["tests"]
+    assert [block["truth"] for block in tests.values()] == [{"nll_floor": 1.0}, {"nll_floor": 1.2}]
+    runs[0]["truth"] = {"test": {"nll_floor": 9.0}}
+    assert next(iter(compare(runs)["tests"].values()))["truth"] is None
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UserError, match="no finished run"):
         compare([])

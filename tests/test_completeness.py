@@ -70,3 +70,10 @@ def test_nothing_is_fitted_without_validation_text():
     without = dataclasses.replace(config, data=dataclasses.replace(config.data, validation=None))
     assert not is_complete(results_of(), config, "now")
     assert is_complete(results_of(), without, "now")
+
+
+def test_what_was_fitted_on_other_text_is_fitted_again():
+    held = results_of(adjusted={"both": {}}, fitted_on="then")
+    assert is_complete(held, config_of(fit=True), "now", "then")
+    assert not is_complete(held, config_of(fit=True), "now", "other")
+    assert is_complete(held, config_of(), "now", "other")

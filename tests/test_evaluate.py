@@ -178,6 +178,13 @@ def test_validation_agrees_with_evaluation(run):
     assert measured["bleu"] == results["bleu"]
 
 
+def test_a_model_that_has_become_nan_is_validated_as_nan(run):
+    """The step may be skipped, or others be trained beside it: no reason to end everything."""
+    spoiled = {name: np.full_like(value, np.nan) for name, value in run.params.items()}
+    measured = make_validator(run.config, tiny_data(run.config))(spoiled, 3)
+    assert math.isnan(measured["nll"]) and math.isnan(measured["perplexity"])
+
+
 @pytest.mark.parametrize("asked", [{"groups": 2}, {"strategy": "mbr"}])
 def test_validation_is_greedy_whatever_the_run_decodes_with(asked, run, monkeypatch):
     """And settings of a wider beam, or of none, end no training."""

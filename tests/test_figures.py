@@ -243,3 +243,20 @@ def test_inline_pictures_can_share_a_page(pictures):
     assert 'id="x-' in markup and "metadata" not in markup
     assert "<dc:date>" not in document and svg(picture.figure) == document
     assert png(picture.figure) == png(picture.figure)
+
+
+def test_steps_without_a_number_are_not_drawn():
+    """A step that was skipped, or a perplexity beyond all floats."""
+    found = [math.nan, 30.0, math.inf, None, 20.0]
+    records = [{"step": step, "perplexity": value} for step, value in enumerate(found)]
+    [picture] = learning_curves([{"label_smoothing": 0.1, "run": "a"}], {"a": records})
+    [line] = axes_of(picture).get_lines()
+    assert list(line.get_ydata()) == [30.0, 20.0]
+
+
+def test_ticks_are_those_of_all_lines():
+    _figure, axes = panel("x")
+    one = {"mean": 1.0, "ci95": None}
+    against_smoothing(axes, {"0.0": one, "0.1": one, "0.2": one}, 0, "a")
+    against_smoothing(axes, {"0.1": one}, 1, "b")
+    assert list(axes.get_xticks()) == [0.0, 0.1, 0.2]

@@ -56,3 +56,17 @@ def test_jobs_end_though_nobody_reads(monkeypatch, in_time):
     with pytest.raises(JobFailed) as failed:
         run_jobs(["a"], lambda name: saying(3, status=5), 1)
     assert failed.value.status == 5
+
+
+def test_one_that_fails_keeps_no_other_from_its_work(in_time):
+    done = []
+    with pytest.raises(JobFailed, match="b ended with status 1"):
+        run_jobs(["a", "b", "c", "d"], lambda name: saying(1, name == "b"), 1, done.append)
+    assert done == ["a", "c", "d"]
+
+
+def test_after_a_signal_to_one_nothing_is_begun(in_time):
+    done = []
+    with pytest.raises(JobFailed, match="b ended with status 143"):
+        run_jobs(["a", "b", "c"], lambda name: saying(1, 143 * (name == "b")), 1, done.append)
+    assert done == ["a"]

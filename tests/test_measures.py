@@ -144,3 +144,9 @@ def test_older_results_have_no_gap_of_their_own():
     assert measured({"mean_confidence": 0.7, "accuracy": 0.6}, "gap") == pytest.approx(0.1)
     assert measured({"mean_confidence": 0.7}, "gap") is None
     assert measured({"adjusted": None}, "nll_both") is None
+
+
+def test_a_perplexity_that_no_float_holds_is_infinite_and_not_unmeasured():
+    assert measured({"perplexity": None, "nll_per_token": 800.0}, "perplexity") == math.inf
+    assert measured({"perplexity": None, "nll_per_token": None}, "perplexity") is None
+    assert measured({"perplexity": None}, "perplexity") is None

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,11 @@ def test_tensorboard_is_asked_for_plainly(tmp_path: Path) -> None:
         pytest.skip("tensorboardX is installed")
     with pytest.raises(UserError, match="pip install tensorboardX"):
         MetricsLog(tmp_path / "metrics.jsonl", 0, tensorboard=True)
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    log.write({"step": 1, "nll": math.nan, "perplexity": math.inf, "loss": 2.5})
+    log.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1, "nll": null, "perplexity": null, "loss": 2.5}\n'

@@ -131,7 +131,7 @@ def test_markdown_says_what_the_comparison_says(sweep):
         assert (path / name).exists()
     assert "### Drawn by chance" in text and "### Where the models differ most" in text
     assert "Not measured in any run: likelihood and calibration after temperature" in text
-    assert "--set evaluation.beams=[1,5,50] --set evaluation.strategies=[sample,mbr]" in text
+    assert "--set 'evaluation.beams=[1,5,50]' --set 'evaluation.strategies=[sample,mbr]'" in text
     assert "paired t-test over seeds (3 at least), Holm’s correction over ε, α = 0.05" in text
     for fact in ("average of the last 5", "tok:13a", "0.10.2", "decode.beam", "| the truth"):
         assert fact in text

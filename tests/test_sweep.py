@@ -30,11 +30,13 @@ from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request
 from nmt_ls.study.plan_file import read_plan
+from nmt_ls.study.protocol import described
 from nmt_ls.study.runs import is_trained
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
 from nmt_ls.training import trainer as trainer_module
+from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.opening import check_settings
 from nmt_ls.training.progress import Progress
@@ -198,6 +200,35 @@ def test_another_decoding_is_measured_without_training(workshop, tmp_path):
     sweep(other, tmp_path, TWO)
     assert workshop.of("step") == ALL_STEPS
     assert len(workshop.of("evaluation")) == 4
+
+
+def test_every_run_has_the_checkpoint_rule_of_its_configuration(workshop, tmp_path, monkeypatch):
+    """Whatever `nmt-ls average` or `nmt-ls evaluate` has made of one of them since."""
+    two = dataclasses.replace(CONFIG.training, checkpoint_every=1, keep_last=2, average_last=2)
+    config = dataclasses.replace(CONFIG, training=two)
+    run_dir = tmp_path / NAMED
+    (run_dir / "checkpoints" / "average").mkdir(parents=True)
+    for step in (2, 3):
+        (run_dir / "checkpoints" / str(step)).mkdir()
+    save_config(config, run_dir / "config.yaml")
+    for stored, right in (("average of 2, 3", True), ("average of 3", False), ("3", False)):
+        found = {name: {"checkpoint": stored} for name in config.data.tests}
+        (run_dir / "results.json").write_text(json.dumps(found))
+        monkeypatch.setattr(runs_module, "is_complete", lambda *_: True)
+        assert runs_module.is_evaluated(run_dir, config) == right
+
+    made = []
+    monkeypatch.setattr(runs_module, "average_steps", lambda _: [3])
+    monkeypatch.setattr(runs_module, "average_run", lambda _, last: made.append(last))
+
+    def load(_: Path, checkpoint: str) -> None:
+        made.append(checkpoint)
+        raise Killed
+
+    monkeypatch.setattr(runs_module, "load_run", load)
+    with pytest.raises(Killed):
+        runs_module.evaluate_run(run_dir)
+    assert made == [2, "average"]
 
 
 def test_other_test_text_or_more_measures_are_measured_without_training(workshop, tmp_path):
@@ -377,11 +408,107 @@ def test_the_protocol_lists_what_differs_between_runs():
         for rate in (0.0, 0.3, 0.0)
     ]
     settings = [{"model.dropout": config.model.dropout} for config in configs]
-    protocol = sweep_module._protocol(configs, settings, {})
+    protocol = described(configs, settings, {})
     assert protocol["grid of model.dropout"] == "0.0; 0.3"
     assert protocol["model"]["dropout"] == "0.0; 0.3"
     assert protocol["model"]["width"] == 256
     assert protocol["steps"] == "3 steps for every ε, no early stopping"
+
+
+@pytest.fixture
+def reported(tmp_path, monkeypatch):
+    """Two seeds of two ε, finished; what a report of them is made of."""
+    runs = only_numbers({(e, seed): 30.0 + e for e in (0.0, 0.1) for seed in (1, 2)})
+    write_sweep(tmp_path, runs)
+    for run in runs:
+        save_config(CONFIG, tmp_path / run["run"] / "config.yaml")
+        counts = {"pairs_kept": 9, "pairs_read": 10}
+        (tmp_path / run["run"] / "data.json").write_text(json.dumps(counts))
+    pieces = SimpleNamespace(fingerprint="", target_size=99)
+    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: pieces))
+    monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
+    used = []
+    monkeypatch.setattr(
+        "nmt_ls.study.report.write_report",
+        lambda path, comparison, runs, **_: used.append([run["run"] for run in runs]),
+    )
+
+    def report() -> list[str]:
+        sweep_module.report(tmp_path)
+        return used[-1]
+
+    return tmp_path, report
+
+
+BEAM = dataclasses.replace(CONFIG.decoding, beam=1)
+LONGER = dataclasses.replace(CONFIG.training, max_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        ({"decode": {"beam": 1}}, "test was evaluated with another decoding.beam"),
+        ({"checkpoint": "3"}, "test was evaluated with another checkpoint than the average"),
+        ({"translations_sha256": "0"}, "the translations of test are of another evaluation"),
+    ],
+    ids=["decoding", "checkpoint", "translations"],
+)
+def test_results_of_other_settings_are_left_out_and_named(reported, caplog, stored, why):
+    folder, report = reported
+    path = folder / NAMED / "results.json"
+    (folder / NAMED / "translations" / "test.txt").write_text("Text\n")
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps({"test": results["test"] | stored}))
+    caplog.set_level("WARNING")
+    assert NAMED not in report() and len(report()) == 3
+    assert f"{NAMED} is left out: {why}; `nmt-ls sweep` finishes it" in caplog.text
+
+
+NAMED = "smoothing_0.1_seed_2"
+
+
+def test_a_run_that_is_being_continued_is_left_out(reported, caplog):
+    folder, report = reported
+    longer = dataclasses.replace(CONFIG, training=LONGER)
+    save_config(longer, folder / NAMED / "config.yaml")
+    (folder / NAMED / "checkpoints" / "3").mkdir(parents=True)
+    assert NAMED not in report()
+    assert "its training has not ended" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": LONGER}, r"differ in training.max_steps: 3 and 9, so that"),
+        ({"decoding": BEAM}, r"smoothing_0.0_seed_1 and smoothing_0.1_seed_2 differ in decoding,"),
+    ],
+    ids=["steps", "decoding"],
+)
+def test_runs_that_were_treated_differently_are_not_compared(reported, changed, message):
+    folder, report = reported
+    save_config(dataclasses.replace(CONFIG, **changed), folder / NAMED / "config.yaml")
+    with pytest.raises(UserError, match=message):
+        report()
+
+
+def test_a_run_that_diverges_keeps_no_other_from_its_work(workshop, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    real = workshop.train
+
+    def train(config: Config, run_dir: Path) -> int:
+        if "seed_1" in run_dir.name and config.loss.label_smoothing == 0:
+            run_dir.mkdir()
+            raise Diverged("gradients have not been finite since step 1")
+        return real(config, run_dir)
+
+    monkeypatch.setattr(workshop, "train", train)
+    monkeypatch.setattr(sweep_module, "load_runs", lambda _: ["some"])
+    one_each = dataclasses.replace(CONFIG, sweep=dataclasses.replace(CONFIG.sweep, together=1))
+    with pytest.raises(Diverged, match="since step 1"):
+        sweep(one_each, tmp_path, TWO._replace(seeds=2))
+    done = [name for name, _ in workshop.of("evaluation")]
+    assert done == ["smoothing_0.1_seed_1", "smoothing_0.0_seed_2", "smoothing_0.1_seed_2"]
+    assert (tmp_path / "report.html").exists() and "the others are compared" in caplog.text
 
 
 def test_a_plan_without_a_title_is_reported_without_one(tmp_path, monkeypatch):
@@ -391,14 +518,15 @@ def test_a_plan_without_a_title_is_reported_without_one(tmp_path, monkeypatch):
         save_config(CONFIG, tmp_path / run["run"] / "config.yaml")
         counts = {"pairs_kept": 9, "pairs_read": 10}
         (tmp_path / run["run"] / "data.json").write_text(json.dumps(counts))
-    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: None))
+    pieces = SimpleNamespace(fingerprint="", target_size=99)
+    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: pieces))
     monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
-    titles = []
-    monkeypatch.setattr(
-        "nmt_ls.study.report.write_report", lambda *_, title, **__: titles.append(title)
-    )
+    made = []
+    monkeypatch.setattr("nmt_ls.study.report.write_report", lambda *_, **given: made.append(given))
     assert "On test, ε = 0.1 scored +1.00 BLEU" in sweep_module.report(tmp_path)
-    assert titles == [""]
+    assert [one["title"] for one in made] == [""]
+    assert made[0]["protocol"]["subwords"] == "99 unigram"
+    assert made[0]["protocol"]["checkpoint rule"].startswith("average of the last 1")
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):

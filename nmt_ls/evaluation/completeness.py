@@ -9,7 +9,9 @@ from typing import Any
 from nmt_ls.config import Config
 
 
-def is_complete(results: Mapping[str, Any], config: Config, fingerprint: str) -> bool:
+def is_complete(
+    results: Mapping[str, Any], config: Config, fingerprint: str, validation: str = ""
+) -> bool:
     """Whether a test set's results need not be measured again under a configuration.
 
     What they hold beyond it does not matter, nor what could not be measured: that is there as null.
@@ -18,6 +20,7 @@ def is_complete(results: Mapping[str, Any], config: Config, fingerprint: str) ->
       results: as `evaluate` returned and results.json holds them; empty for a set without any.
       config: of the run, as it is now. `data.train` and the model are the run's own.
       fingerprint: of the test set, as it is now.
+      validation: of the validation text, on which adjustments are fitted; empty: not compared.
     """
     decoding = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
     if results.get("decode") != decoding or results.get("fingerprint") != fingerprint:
@@ -30,6 +33,8 @@ def is_complete(results: Mapping[str, Any], config: Config, fingerprint: str) ->
         "projection": asked.projection,
         "bleu_lowercase_tokenized": asked.lowercase_tokenized,
     }
+    if single["adjusted"] and validation not in ("", results.get("fitted_on")):
+        return False
     beams = {point["beam"] for point in results.get("beam_curve") or ()}
     sample = results.get("training") or {}
     return (

@@ -10,6 +10,7 @@ import numpy as np
 from nmt_ls.config import Config, CorpusConfig
 from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now, load_evaluation_set
 from nmt_ls.data.prepare import PreparedData
+from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.files import warn_of_truncated
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
@@ -24,7 +25,7 @@ from nmt_ls.evaluation.inference_calibration import (
     marked_pieces,
     words_of_pieces,
 )
-from nmt_ls.evaluation.likelihood import likelihood
+from nmt_ls.evaluation.likelihood import likelihood, nll_per_token, perplexity_of
 from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
@@ -120,6 +121,7 @@ def evaluate(
         results["inference_calibration"] = inference
     if fitted is not None:
         results["adjusted"] = _adjusted(run, data, *fitted)
+        results["fitted_on"] = validation_fingerprint(run.config, run.subwords)
     return Evaluation(results, translations, statistics)
 
 
@@ -166,6 +168,14 @@ def fitted_on_validation(run: LoadedRun) -> tuple[Fitted, np.ndarray] | None:
     if corpus is None or not run.config.evaluation.fit:
         return None
     return fit_run(run, load_evaluation_set("validation", corpus, run.config, run.subwords))
+
+
+def validation_fingerprint(config: Config, subwords: Subwords) -> str:
+    """Of the text that adjustments are fitted on, as it is now; empty where nothing is fitted."""
+    corpus = config.data.validation
+    if corpus is None or not config.evaluation.fit:
+        return ""
+    return fingerprint_now("validation", corpus, config.data, subwords)
 
 
 def _adjusted(
@@ -247,7 +257,8 @@ def make_validator(
 ) -> Callable[[dict[str, np.ndarray], int], dict[str, float]] | None:
     """What the trainer validates with: hard-label nll and perplexity, and BLEU if asked for.
 
-    BLEU is sacreBLEU of greedy translations. None without a validation set.
+    BLEU is sacreBLEU of greedy translations, without un-mixing. A model that has become NaN is
+    measured as NaN, not refused. None without a validation set.
     """
     if data.validation is None:
         return None
@@ -259,8 +270,8 @@ def make_validator(
             config.model, subwords, params, held_out.source_ids, held_out.target_ids,
             batch_sentences=greedy.batch_sentences,
         )  # fmt: skip
-        found = likelihood(statistics, held_out, subwords.unk)
-        measured = {"nll": found["nll_per_token"], "perplexity": found["perplexity"]}
+        nll = nll_per_token(statistics)
+        measured = {"nll": nll, "perplexity": perplexity_of(nll)}
         if config.training.validate_bleu:
             translator = Translator([config.model], [params], subwords, greedy)
             outputs = translator.translate_ids([ids.tolist() for ids in held_out.source_ids])

@@ -42,7 +42,7 @@ def likelihood(
     mean = total / tokens if tokens else math.nan
     return {
         "nll_per_token": mean,
-        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "perplexity": perplexity_of(mean),
         "nll_per_character": None if met_unknown or not characters else total / characters,
         "nll_total": total,
         "tokens": tokens,
@@ -56,6 +56,18 @@ def likelihood(
             "entropy": _mean(all_of("entropy", -1)),
         },
     }
+
+
+def nll_per_token(statistics: Sequence[TokenStatistics]) -> float:
+    """Σ nll over the number of tokens, nats; NaN without tokens."""
+    parts = [np.asarray(s.nll, np.float64) for s in statistics]
+    nll = np.concatenate(parts) if parts else np.zeros(0)
+    return float(nll.sum()) / len(nll) if len(nll) else math.nan
+
+
+def perplexity_of(nll: float) -> float:
+    """exp of nats per token; infinite where a float has no room for it."""
+    return math.inf if nll >= 700 else math.exp(nll)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """What an evaluation leaves behind: results.json, outputs for others to test again, a table."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -47,8 +48,15 @@ def store_results(
     write_beside(folder / f"{data.name}.jsonl", "".join(lines))
     path = run_dir / "results.json"
     stored = json.loads(path.read_text()) if path.exists() else {}
-    stored[data.name] = finite(results)
+    # Files are replaced one by one; this says whether the translations are those of the results.
+    digest = digest_of(folder / f"{data.name}.txt")
+    stored[data.name] = finite(results) | {"translations_sha256": digest}
     write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+
+
+def digest_of(path: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _lines(texts: list[str]) -> str:

@@ -36,12 +36,13 @@ def compare(
       runs: finished runs: `label_smoothing` (ε, or β where the loss has no ε), `loss` (the
         configuration's `loss.kind`; absent: label_smoothing), `seed`, `run` (directory name),
         `results` (as in results.json), `translations`, `references` and `confidences` (log p
-        per token of each translation; absent: their AURC is not pooled) by test set, and
-        `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing).
+        per token of each translation; absent: their AURC is not pooled) by test set,
+        `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing), and
+        `truth`, as below but per token of the run's own subwords.
       baseline: the ε that the others are compared with; None: 0 where it was run, else the
         smallest. Runs of settings without it are compared with what None says.
       truth: for the built-in corpus, what the true distribution gets, by test set
-        (`perplexity_floor`, `nll_floor`, `bleu_oracle`, …).
+        (`perplexity_floor`, `nll_floor`, `bleu_oracle`, …), of runs that do not say themselves.
       samples: bootstrap resamples.
       title: what the pooled test sets are called in sentences, such as "Multi30k en→de"; their
         names by default.
@@ -89,6 +90,8 @@ def compare(
         settings = group[0].get("settings") or {}
         # Floors are per token of the subwords that they were computed with.
         known = {} if any(name.startswith("subwords.") for name in settings) else truth or {}
+        said = [run.get("truth", known) for run in group]
+        known = said[0] if said.count(said[0]) == len(said) else {}
         names = list(dict.fromkeys(name for run in group for name in run["results"]))
         counts = {name: _counts(group, name) for name in names}
         chosen = _pooled_tests(group, names)

@@ -11,7 +11,7 @@ from typing import Any
 from nmt_ls.evaluation.significance import ALPHA, holm, paired_over_seeds
 
 SEEDS_NEEDED = 3
-"""Two seeds leave one degree of freedom: their interval is 18 standard errors wide."""
+"""Two seeds leave one degree of freedom: their interval is 18 standard deviations wide."""
 
 
 def corrected(differences: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:

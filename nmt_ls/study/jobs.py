@@ -21,6 +21,7 @@ class JobFailed(Exception):
     def __init__(self, name: str, status: int):
         super().__init__(f"{name} ended with status {status}")
         self.status = status
+        self.was_signal = status < 0 or status >= 128
 
 
 def run_jobs(
@@ -31,8 +32,9 @@ def run_jobs(
 ) -> None:
     """Run `command(name)` for each name, `jobs` at a time; their lines go to stderr with the name.
 
-    Each process computes with its share of the processors. When one fails, or a signal comes, the
-    others are asked to stop, which lets them write a checkpoint.
+    Each process computes with its share of the processors. When one fails, the others are done
+    all the same. When a signal comes, to us or to one of them, they are asked to stop, which lets
+    them write a checkpoint.
 
     Args:
       names: of the jobs.
@@ -47,6 +49,7 @@ def run_jobs(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     waiting, running = list(names), dict[str, tuple[subprocess.Popen, threading.Thread]]()
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+    failed: list[JobFailed] = []
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or running:
@@ -59,8 +62,10 @@ def run_jobs(
             name = ended.get()
             process, _ = running.pop(name)
             if process.returncode:
-                raise JobFailed(name, process.returncode)
-            if ended_well is not None:
+                failed.append(JobFailed(name, process.returncode))
+                if failed[-1].was_signal:
+                    break
+            elif ended_well is not None:
                 ended_well(name)
     finally:
         for process, _ in running.values():
@@ -69,6 +74,8 @@ def run_jobs(
             process.wait()
             reader.join()
         signal.signal(signal.SIGTERM, before)
+    if failed:
+        raise failed[-1] if failed[-1].was_signal else failed[0]
 
 
 def _start(command: Sequence[str], threads: int) -> subprocess.Popen:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nmt_ls.evaluation.calibration import merge_reliability
+from nmt_ls.evaluation.likelihood import perplexity_of
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.translation import (
     MetricName,
@@ -93,6 +94,10 @@ def measured(results: Mapping[str, Any], measure: str) -> float | None:
         return _recall(results.get("by_word_frequency") or [], *_RECALL[measure])
     if measure == "scatter":
         return _within(results, "projection", "hidden").get("ratio")
+    if measure == "perplexity" and results.get(measure) is None:
+        # JSON has no infinity; a run that blew up must not count as one that was not measured.
+        nll = results.get("nll_per_token")
+        return None if nll is None or nll < 700 else math.inf
     return results.get(measure)
 
 
@@ -141,7 +146,7 @@ def pool(
         "tokens": _sum(tokens),
         "nll_total": _sum(nll),
         "nll_per_token": mean,
-        "perplexity": None if mean is None else math.exp(mean) if mean < 700 else math.inf,
+        "perplexity": None if mean is None else perplexity_of(mean),
         "nll_per_character": _ratio(nll, [_characters(r, n) for r, n in both]),
         "reliability": bins,
         "ece": _ece(bins),

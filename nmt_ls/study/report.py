@@ -77,6 +77,7 @@ def write_report(
         ],
         "not_drawn": len(blocks) - len(drawn),
         "missing": [entry["run"] for entry in plan if entry["run"] not in done],
+        "left_out": [block for block in comparison["pooled"].values() if block["left_out"]],
         "losses": losses,
         "symbol": symbol_of(losses),
         "varied": _are_varied(runs),

@@ -11,7 +11,7 @@ from typing import Any
 
 from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
-from nmt_ls.config_files import differences
+from nmt_ls.config_files import differences, load_resolved
 from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.prepare import PreparedData, prepare
 from nmt_ls.data.subwords import Subwords
@@ -22,18 +22,21 @@ from nmt_ls.evaluation.evaluate import (
     fitted_on_validation,
     make_validator,
     test_sets,
+    validation_fingerprint,
 )
-from nmt_ls.evaluation.results import store_results
+from nmt_ls.evaluation.results import digest_of, store_results
 from nmt_ls.evaluation.training_sample import training_sample
 from nmt_ls.evaluation.training_words import training_word_counts
-from nmt_ls.parallel import is_main
+from nmt_ls.parallel import barrier, is_main
 from nmt_ls.training.bookkeeping import Diverged
-from nmt_ls.training.checkpoints import Checkpoints
+from nmt_ls.training.checkpoints import Checkpoints, average_steps
 from nmt_ls.training.groups import Member, groups_of
 from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
     LoadedRun,
+    average_of,
+    average_run,
     load_params,
     load_run,
     regular_steps,
@@ -183,8 +186,19 @@ def _start_of(config: Config) -> LoadedRun | None:
 
 
 def evaluate_run(run_dir: Path) -> None:
-    """Evaluate a finished run on all test sets of its configuration and store the results."""
-    run = load_run(run_dir)
+    """Evaluate a finished run on all test sets of its configuration and store the results.
+
+    The checkpoint is what the configuration says, whatever `nmt-ls average` has made since: every
+    run of a comparison is to have the same rule.
+    """
+    config = load_resolved(run_dir / "config.yaml")
+    last = config.training.average_last
+    if last and _averaged(run_dir) != _to_average(run_dir, config):
+        log.info("%s: averaged anew, the last %d as all runs", run_dir.name, last)
+        if is_main():
+            average_run(run_dir, last)
+        barrier("averaged anew")
+    run = load_run(run_dir, "average" if last else "best")
     fitted, training = fitted_on_validation(run), training_sample(run)
     frequencies = training_word_counts(run)
     for data in test_sets(run):
@@ -198,6 +212,15 @@ def _steps(run_dir: Path) -> list[int]:
     directory = run_dir / "checkpoints"
     names = [p.name for p in directory.iterdir()] if directory.is_dir() else []
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def _to_average(run_dir: Path, config: Config) -> list[int]:
+    return regular_steps(_steps(run_dir), config)[-config.training.average_last :]
+
+
+def _averaged(run_dir: Path) -> list[int]:
+    directory = run_dir / "checkpoints"
+    return average_steps(directory) if (directory / "average").is_dir() else []
 
 
 def is_trained(run_dir: Path, config: Config) -> bool:
@@ -228,13 +251,36 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
     # `evaluate` may since have measured another checkpoint or with another beam, and the
     # configuration may since name other text or ask for more.
     subwords = Subwords.load(run_dir)
+    validation = validation_fingerprint(config, subwords)
     for name, corpus in config.data.tests.items():
         fingerprint = fingerprint_now(name, corpus, config.data, subwords)
-        if not is_complete(done.get(name, {}), config, fingerprint):
+        if not is_complete(done.get(name, {}), config, fingerprint, validation):
             return False
     measured = {done[name]["checkpoint"] for name in config.data.tests}
     # And the run may have been continued since.
-    if (run_dir / "checkpoints" / "average").is_dir():
-        last = str(regular_steps(_steps(run_dir), config)[-1])
-        return all(text.startswith("average") and text.split()[-1] == last for text in measured)
-    return measured <= {load_params(run_dir)[1]}
+    if config.training.average_last:
+        return measured == {average_of(_to_average(run_dir, config))}
+    return measured == {load_params(run_dir, "best")[1]}
+
+
+def outdated(run_dir: Path, config: Config) -> str:
+    """Why a run's stored results are not of it as its configuration says now; empty: they are.
+
+    Its text is not looked at, and what is no longer there cannot tell: a sweep can be reported
+    without the test sets and the checkpoints that it was made with.
+    """
+    if _steps(run_dir) and not is_trained(run_dir, config):
+        return "its training has not ended"
+    now = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
+    for name, found in json.loads((run_dir / "results.json").read_text(encoding="utf-8")).items():
+        then = found.get("decode") or {}
+        if other := [k for k in now.keys() & then.keys() if now[k] != then[k]]:
+            return f"{name} was evaluated with another decoding.{min(other)}"
+        average = str(found.get("checkpoint") or "").startswith("average")
+        if "checkpoint" in found and average != bool(config.training.average_last):
+            rule = "average" if config.training.average_last else "best"
+            return f"{name} was evaluated with another checkpoint than the {rule}"
+        text = run_dir / "translations" / f"{name}.txt"
+        if text.exists() and found.get("translations_sha256") not in (None, digest_of(text)):
+            return f"the translations of {name} are of another evaluation"
+    return ""

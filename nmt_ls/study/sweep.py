@@ -1,35 +1,36 @@
 """A comparison of smoothing values: which runs are missing, what they gave, what came out."""
 
-import dataclasses
 import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt_ls.config import Config, LossConfig
+from nmt_ls.config import Config
 from nmt_ls.config_files import load_resolved
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.formatting import number
 from nmt_ls.parallel import is_main
-from nmt_ls.study.comparison import compare, sentence, table
+from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan
 from nmt_ls.study.plan_file import read_plan
+from nmt_ls.study.protocol import described, kind_of_subwords, listed, pairs_of
 from nmt_ls.study.runs import (
     data_key,
     evaluate_run,
     is_evaluated,
     is_trained,
+    outdated,
     refuse_other_text,
     train_group,
 )
 from nmt_ls.study.stored import load_runs
-from nmt_ls.study.strength import STRENGTHS
 from nmt_ls.study.truth import truth_of
 from nmt_ls.study.wording import headlines
+from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.opening import check_settings
 
 log = logging.getLogger("nmt_ls")
@@ -77,7 +78,8 @@ def sweep(
     """Train and evaluate every cell that is missing; write the report; returns the tables.
 
     Every ε gets the same treatment: the configuration's number of steps, its checkpoint rule and
-    its decoding. Finished runs are not touched again. A shard or a single run makes no report.
+    its decoding. Finished runs are not touched again. A shard or a single run makes no report. A
+    run that diverges keeps no other from being trained, nor the report from being written.
 
     Args:
       config: of all runs.
@@ -86,11 +88,16 @@ def sweep(
 
     Raises:
       UserError: as `unfinished`; what training and evaluation raise.
+      Diverged: at last, if runs did.
     """
     cells = unfinished(config, sweep_dir, request)
     pace = Pace(len(cells))
+    diverged: list[Diverged] = []
     for _, members in itertools.groupby(cells, key=lambda cell: cell.entry["group"]):
-        _do_group(list(members), pace)
+        try:
+            _do_group(list(members), pace)
+        except Diverged as error:
+            diverged.append(error)
     planned = {entry["run"] for entry in read_plan(sweep_dir)}
     if lost := [cell.entry["run"] for cell in cells if cell.entry["run"] not in planned]:
         told = f"{sweep_dir / 'plan.json'} was written by another call without {', '.join(lost)}"
@@ -98,7 +105,12 @@ def sweep(
     if request.shard:
         share = f"{request.shard[0]}/{request.shard[1]}"
         log.info("shard %s is done; when all are, `nmt-ls report %s` compares", share, sweep_dir)
-    return report(sweep_dir) if is_main() and not (request.only or request.shard) else ""
+    reports = is_main() and not (request.only or request.shard)
+    if diverged:
+        if reports:
+            report_of_others(sweep_dir)
+        raise Diverged("; ".join(map(str, diverged)))
+    return report(sweep_dir) if reports else ""
 
 
 def _do_group(cells: Sequence[Cell], pace: "Pace") -> None:
@@ -173,12 +185,22 @@ class Pace:
 def report(sweep_dir: Path) -> str:
     """Rebuild a sweep's report from what its runs stored; returns the tables.
 
+    Runs whose results are of other settings than their configuration has now are left out and
+    named, as those that are missing are.
+
     Raises:
-      UserError: nothing is finished yet.
+      UserError: nothing is finished yet, or runs that are to be compared were treated differently.
     """
     from nmt_ls.study.report import write_report  # matplotlib takes its time
 
-    runs = load_runs(sweep_dir)
+    runs, configs = [], []
+    for run in load_runs(sweep_dir):
+        config = load_resolved(sweep_dir / run["run"] / "config.yaml")
+        if why := outdated(sweep_dir / run["run"], config):
+            log.warning("%s is left out: %s; `nmt-ls sweep` finishes it", run["run"], why)
+            continue
+        runs.append(run)
+        configs.append(config)
     if not runs:
         raise UserError(f"{sweep_dir} has no finished run yet; `nmt-ls sweep` trains them")
     done = {run["run"] for run in runs}
@@ -186,15 +208,27 @@ def report(sweep_dir: Path) -> str:
     missing = [entry["run"] for entry in planned if entry["run"] not in done]
     if missing:
         log.info("%d of %d runs are missing: %s", len(missing), len(planned), ", ".join(missing))
-    first = sweep_dir / runs[0]["run"]
-    configs = [load_resolved(sweep_dir / run["run"] / "config.yaml") for run in runs]
-    truth = truth_of(configs[0], Subwords.load(first))
-    for run, config in zip(runs, configs, strict=True):
+    _refuse_unlike(runs, configs)
+    truths: dict[str, dict[str, dict[str, Any]]] = {}
+    subwords = [Subwords.load(sweep_dir / run["run"]) for run in runs]
+    for run, config, pieces in zip(runs, configs, subwords, strict=True):
         run["loss"] = config.loss.kind
+        tests_and_pieces = f"{config.data.tests} {pieces.fingerprint}"
+        if tests_and_pieces not in truths:
+            truths[tests_and_pieces] = truth_of(config, pieces)
+        run["truth"] = truths[tests_and_pieces]
     title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8")).get("title", "")
-    comparison = compare(runs, truth=truth, title=title)
-    protocol = _protocol(configs, [run["settings"] for run in runs], truth)
-    protocol["training pairs"] = _listed(_pairs(sweep_dir / run["run"]) for run in runs)
+    comparison = compare(runs, title=title)
+    for block in comparison["pooled"].values():
+        if block["left_out"]:
+            told = "do not count in %s: they lack one of its test sets (`nmt-ls sweep` measures it)"
+            log.warning("%s " + told, ", ".join(block["left_out"]), block["test"])
+    protocol = described(configs, [run["settings"] for run in runs], runs[0]["truth"])
+    protocol["subwords"] = listed(
+        f"{pieces.target_size} {kind_of_subwords(config)}"
+        for config, pieces in zip(configs, subwords, strict=True)
+    )
+    protocol["training pairs"] = listed(pairs_of(sweep_dir / run["run"]) for run in runs)
     write_report(sweep_dir, comparison, runs, title=title, protocol=protocol)
     blocks = []
     for test in comparison["tests"]:
@@ -204,70 +238,35 @@ def report(sweep_dir: Path) -> str:
     return "\n\n".join([*blocks, *headlines(comparison)])
 
 
-def _protocol(
-    configs: Sequence[Config],
-    settings: Sequence[Mapping[str, Any]],
-    truth: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    """How the runs were made; what differs between them is listed."""
-    protocol: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in settings for key in one):
-        protocol[f"grid of {key}"] = _listed(one[key] for one in settings if key in one)
-    protocol |= _merged([_protocol_of(config) for config in configs])
-    protocol["seeds"] = _listed(config.seed for config in configs)
-    for name, values in truth.items():
-        protocol[f"{name}: sentences that the grammar has"] = f"{values['sentences_in_all']:,}"
-    return protocol
-
-
-def _pairs(run_dir: Path) -> str:
-    found = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
-    return f"{found['pairs_kept']:,} of {found['pairs_read']:,}"
-
-
-def _merged(protocols: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in protocols for key in one):
-        found = [one[key] for one in protocols if key in one]
-        if all(isinstance(value, dict) for value in found):
-            merged[key] = _merged(found)
+def report_of_others(sweep_dir: Path) -> None:
+    """Where some runs have failed: the report of those that are finished, if there are any."""
+    if load_runs(sweep_dir):
+        try:
+            report(sweep_dir)
+        except UserError as error:  # why the others failed is to be said last
+            log.warning("%s", error)
         else:
-            merged[key] = found[0] if found.count(found[0]) == len(found) else _listed(found)
-    return merged
+            log.info("the others are compared in %s", sweep_dir / "report.md")
 
 
-def _listed(values: Iterable[Any]) -> str:
-    return "; ".join(dict.fromkeys(map(str, values)))
+def _refuse_unlike(runs: Sequence[Run], configs: Sequence[Config]) -> None:
+    """Nothing, unless runs of the same settings had other steps, averages or decoding.
 
-
-def _protocol_of(config: Config) -> dict[str, Any]:
-    t, symbol = config.training, STRENGTHS[config.loss.kind].symbol
-    if t.patience:
-        stopping = f"early stopping on {t.best_metric}, patience {t.patience}"
-    else:
-        stopping = f"{t.max_steps} steps for every {symbol}, no early stopping"
-    average = f"average of the last {t.average_last} checkpoints, {t.checkpoint_every} steps apart"
-    protocol: dict[str, Any] = {
-        "steps": stopping,
-        "checkpoint rule": average if t.average_last else f"best by {t.best_metric}",
-        "languages": f"{config.data.source_language} → {config.data.target_language}",
-        "smoothing convention": config.loss.convention,
-        **_other_settings_of_the_loss(config),
-        "subwords": f"{config.subwords.vocab_size} {config.subwords.algorithm}",
-        "model": {
-            name: getattr(config.model, name)
-            for name in ("encoder_layers", "decoder_layers", "width", "feed_forward", "dropout")
-        },
-        "batch": f"{t.batch_tokens} target positions",
-        "learning rate": f"{t.learning_rate:g}, {t.schedule}, {t.warmup_steps} warm-up steps",
-    }
-    if config.loss.kind != "label_smoothing":
-        protocol[symbol] = f"loss.beta of {config.loss.kind}"
-    return protocol
-
-
-def _other_settings_of_the_loss(config: Config) -> dict[str, str]:
-    ours, default = (dataclasses.asdict(c) for c in (config.loss, LossConfig()))
-    told = {"label_smoothing", "beta", "convention"}
-    changed = {k: v for k, v in ours.items() if v != default[k] and k not in told}
-    return {f"loss.{name}": str(value) for name, value in changed.items()}
+    Raises:
+      UserError: it names two that did.
+    """
+    firsts: dict[str, tuple[str, Config]] = {}
+    for run, config in zip(runs, configs, strict=True):
+        name, first = firsts.setdefault(settings_text(run["settings"]), (run["run"], config))
+        ours, theirs = config.training, first.training
+        for what, a, b in (
+            ("training.max_steps", theirs.max_steps, ours.max_steps),
+            ("training.average_last", theirs.average_last, ours.average_last),
+            ("decoding", first.decoding, config.decoding),
+        ):
+            if a != b and not (what == "training.max_steps" and ours.patience and theirs.patience):
+                told = f": {a} and {b}" if what != "decoding" else ""
+                raise UserError(
+                    f"{name} and {run['run']} differ in {what}{told}, so that they cannot be "
+                    "compared\n`nmt-ls sweep` with one configuration brings them together"
+                )

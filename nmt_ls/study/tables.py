@@ -2,13 +2,13 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from nmt_ls.evaluation.formatting import MISSING, interval, mean_sd, number, p_value
+from nmt_ls.evaluation.likelihood import perplexity_of
 from nmt_ls.evaluation.significance import over_seeds
 from nmt_ls.study.measures import MEASURES, finite, measured
 from nmt_ls.study.strength import strength_in
@@ -49,7 +49,7 @@ def table(comparison: dict, test: str, style: str = "simple") -> str:
 
 def perplexities(summary: dict) -> dict:
     """Mean and standard deviation of the perplexities of which a summary over seeds has the nll."""
-    return over_seeds([None if v is None else math.exp(v) for v in summary["values"]])
+    return over_seeds([None if v is None else perplexity_of(v) for v in summary["values"]])
 
 
 def block_rows(block: dict) -> tuple[list[str], list[list[str]]]:

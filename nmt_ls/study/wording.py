@@ -4,10 +4,10 @@ What is said to differ was decided in `decision`; everything else is said to hav
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 
 from nmt_ls.evaluation.formatting import interval, number, p_value
+from nmt_ls.evaluation.likelihood import perplexity_of
 from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.decision import SEEDS_NEEDED
 from nmt_ls.study.measures import key
@@ -134,7 +134,7 @@ def _perplexity(block: dict, base: str, epsilon: str) -> str:
     text = f"perplexity {verb} from {number(before)} to {number(after)}"
     if number(before) == number(after):
         text = f"perplexity stays at {number(after)}"
-    clean = _means(block, "nll_unmixed", base, epsilon, math.exp)
+    clean = _means(block, "nll_unmixed", base, epsilon, perplexity_of)
     if None in clean:
         return f"{text} (un-mixing was not fitted)"
     of_base = f"{number(clean[0])} for {strength_in(block).value(base)}"

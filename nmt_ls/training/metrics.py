@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON object per logged or validated step, no step twice."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ class MetricsLog:
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; it has a `step`."""
+        """Append one record; it has a `step`. What is not finite becomes null, as JSON has none."""
+        record = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in record.items()
+        }
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._events is not None:

@@ -121,12 +121,17 @@ def load_params(run_dir: Path, checkpoint: str = "") -> tuple[dict[str, np.ndarr
         if not has_average:
             raise UserError(f"{run_dir} has no averaged checkpoint; `nmt-ls average` makes one")
         params, steps = load_average(directory)
-        return params, "average of " + ", ".join(map(str, steps))
+        return params, average_of(steps)
     if not directory.is_dir():
         raise UserError(f"{run_dir} has no checkpoint yet")
     with contextlib.closing(Checkpoints(directory)) as checkpoints:
         step = _chosen_step(run_dir, checkpoints, choice)
         return checkpoints.params(step), str(step)
+
+
+def average_of(steps: list[int]) -> str:
+    """What the mean of these checkpoints is called: `average of 100, 200`."""
+    return "average of " + ", ".join(map(str, steps))
 
 
 def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:

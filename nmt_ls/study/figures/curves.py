@@ -71,10 +71,14 @@ def learning_curves(
 
 
 def _points(records: Sequence[Mapping[str, Any]], field: str) -> list[tuple[int, float]]:
-    found = [(r["step"], r[field]) for r in records if r.get(field) is not None and "step" in r]
+    found = [(r["step"], r[field]) for r in records if "step" in r and _is_number(r.get(field))]
     step = -(-len(found) // POINTS) or 1
     # Thinned from the end, so that the last point is always there.
     return found[::-1][::step][::-1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)  # a step may have been skipped
 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:

@@ -130,7 +130,9 @@ def against_smoothing(
         axes.scatter(
             [e for e, _ in dots], [v for _, v in dots], s=7, color=look(index)["color"], alpha=0.45
         )
-    smoothing_ticks(axes, x)
+    drawn = getattr(axes, "strengths_drawn", set()) | set(x)
+    axes.strengths_drawn = drawn  # type: ignore[attr-defined]
+    smoothing_ticks(axes, sorted(drawn))
     return True
 
 
