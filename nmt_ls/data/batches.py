@@ -8,13 +8,15 @@ corpus and the step alone; the seed decides which sentences fill it.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import datasets
 import numpy as np
 from jaxtyping import Float, Int
 
 from nmt_ls.data.shapes import Shape, assign_shapes, choose_shapes
+
+if TYPE_CHECKING:  # a second to load, and whoever translates has no table
+    import datasets
 
 # Purposes keep the random streams of one seed apart.
 _SHAPE_ORDER, _SENTENCE_ORDER, _SEGMENTATION = 1, 2, 3
@@ -47,7 +49,7 @@ def random_order(purpose: int, *key: int, size: int) -> np.ndarray:
 class TokenColumn:
     """One side of a tokenised table: zero-copy views of its memory-mapped ids."""
 
-    def __init__(self, table: datasets.Dataset, name: str):
+    def __init__(self, table: "datasets.Dataset", name: str):
         chunks = table.data.column(name).chunks
         self._values = [c.values.to_numpy(zero_copy_only=True) for c in chunks]
         self._offsets = [c.offsets.to_numpy(zero_copy_only=True) for c in chunks]
@@ -191,7 +193,7 @@ class Batches:
 
     def __init__(
         self,
-        table: datasets.Dataset,
+        table: "datasets.Dataset",
         *,
         batch_tokens: int,
         shapes: int,
