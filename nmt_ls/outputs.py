@@ -12,7 +12,7 @@ def destination(path: Path) -> Path:
     Raises:
       UserError: a folder, or in a folder that is not there.
     """
-    path = Path(path).resolve()
+    path = _followed(path)
     if path.is_dir():
         raise UserError(f"--output {path} is a folder; name a file")
     if not path.parent.is_dir():
@@ -22,15 +22,21 @@ def destination(path: Path) -> Path:
 
 def is_stream(path: Path) -> bool:
     """Whether it is a pipe or a device: written as it is, for a rename would put a file there."""
-    return path.exists() and not path.is_file()
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_beside(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path = Path(path).resolve()
+    path = _followed(path)
     if is_stream(path):
         path.write_text(text, encoding="utf-8")
         return
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def _followed(path: Path) -> Path:
+    """The file behind links. What /dev/fd/63 links to, `pipe:[123]`, is a name of nothing."""
+    path = Path(path)
+    return path if is_stream(path) else path.resolve()

@@ -183,6 +183,8 @@ def test_score_gives_the_evaluation_nll(run_dir, folder, tmp_path, capsys):
     assert "is a pipe, and score reads it twice" in refused(
         ["score", str(run_dir), *arguments], capsys
     )
+    arguments[1] = str(tmp_path)
+    assert f"{tmp_path}: Is a directory" in refused(["score", str(run_dir), *arguments], capsys)
     nowhere = ["compare", "a", "b", "--output", str(tmp_path / "no" / "x.json")]
     assert f"there is no folder {tmp_path / 'no'}; make it first" in refused(nowhere, capsys)
 

@@ -48,6 +48,18 @@ def test_a_pipe_is_written_and_stays_one(write, tmp_path: Path) -> None:
     assert got == ["through\n"] and pipe.is_fifo()
 
 
+@WRITERS
+def test_a_pipe_without_a_name_is_written(write) -> None:
+    """`--output >(jq .)`: what /dev/fd/63 links to is no path."""
+    end, begin = os.pipe()
+    path = Path(f"/dev/fd/{begin}")
+    assert destination(path) == path
+    write(path, "through\n")
+    assert os.read(end, 100) == b"through\n"
+    os.close(end)
+    os.close(begin)
+
+
 def test_what_no_output_can_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder; name a file"):
         destination(tmp_path)
