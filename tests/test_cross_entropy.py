@@ -123,6 +123,15 @@ def test_prior_by_hand() -> None:
     assert_close(loss, 0.6 * math.log(2) + 0.4 * math.log(4), 1e-14)
 
 
+@pytest.mark.parametrize(
+    ("shape", "weight"), [((), 1), ((4, 6, 1), 3), ((1, VOCAB), 1e-60), ((VOCAB,), 1e308)]
+)
+def test_a_prior_broadcasts_and_is_normalised_in_float64(shape: tuple, weight: float) -> None:
+    logits = LOGITS.astype(np.float32)
+    found = label_smoothed_cross_entropy(logits, LABELS, 0.3, prior=np.full(shape, weight))
+    np.testing.assert_allclose(found, smoothed(logits, LABELS, 0.3), rtol=1e-6)
+
+
 def test_the_kl_form_is_zero_at_its_optimum() -> None:
     for options in ({}, {"exclude_target": True}, {"prior": np.array([1.0, 2.0, 0.0, 3.0])}):
         q = np.full(4, 0.1 / 4)
@@ -243,6 +252,14 @@ def test_label_types(dtype: type) -> None:
     labels = np.array([3, 0, 127])
     expected = smoothed(logits, labels)
     np.testing.assert_array_equal(smoothed(logits, labels.astype(dtype)), expected)
+
+
+@pytest.mark.parametrize("label", [2**32, -(2**32), np.uint64(2**64 - 1)])
+def test_labels_of_64_bits_are_not_wrapped(label) -> None:
+    logits = np.zeros((2, 5), np.float32)
+    loss = label_smoothed_cross_entropy(logits, np.array([label, 1], getattr(label, "dtype", None)))
+    np.testing.assert_array_equal(np.isnan(loss), [True, False])
+    assert np.isnan(label_smoothed_cross_entropy(logits[0], label))
 
 
 def test_a_traced_epsilon_compiles_once() -> None:

@@ -138,6 +138,9 @@ def test_class_weights_at_the_edges() -> None:
     np.testing.assert_array_equal(row, [0, 2, 0])
     np.testing.assert_array_equal(epsilon, [0, 0, 0])
     np.testing.assert_array_equal(of_label, [0, 2, 0])
+    # 256 classes: 255 is the largest label of 8 bits, and 256 would be 0 there.
+    narrow = class_weighted(np.array([0, 255], np.uint8), np.ones(256, np.float32), 0.1)
+    np.testing.assert_array_equal(narrow.denominator_weights, [1, 1])
     for weights in ([-1.0, 1], [0.0, 0], [[1.0]], [np.inf, 1]):
         with pytest.raises(ValueError, match="weights must be"):
             class_weighted(np.array([0]), np.array(weights))

@@ -47,10 +47,17 @@ def float_array(name: str, values: ArrayLike) -> Array:
 def integer_labels(labels: ArrayLike, shape: tuple[int, ...], of: str) -> Array:
     """Labels of a type that can be compared with any V: 300 as int8 would be 44.
 
+    What 32 bits do not hold is no class, and stays none: 2**32 would be 0.
+
     Raises:
       TypeError: labels that are no integers.
       ValueError: labels whose shape is not `shape`, that of the rows of `of`.
     """
+    if isinstance(labels, np.ndarray | np.generic | int):
+        known = np.asarray(labels)
+        if known.dtype.kind in "iu" and known.dtype.itemsize > 4:
+            lowest = max(np.iinfo(known.dtype).min, -(2**31))
+            labels = np.clip(known, lowest, 2**31 - 1).astype(np.int32)
     labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels have type {labels.dtype}; they must be integer class ids")
@@ -103,19 +110,26 @@ def smoothing_of_rows(label_smoothing: ArrayLike, shape: tuple[int, ...], dtype)
     return broadcast("label_smoothing", jnp.asarray(label_smoothing, dtype), shape)
 
 
-def normalised_prior(prior: ArrayLike, dtype) -> Float[Array, "... V"]:
+def normalised_prior(prior: ArrayLike, dtype, vocab_size: int) -> Float[Array, "... V"]:
     """Non-negative weights of the classes, the last axis, as a distribution; a constant.
+
+    One weight, or one a row, is that of each of the V classes.
 
     Raises:
       ValueError: static weights that are negative, not finite, or all 0.
     """
-    known = static(prior)
+    weights, known = prior, static(prior)
     if known is not None:
         if not np.all((known >= 0) & np.isfinite(known)):
             raise ValueError("prior has a weight that is negative or not finite; weights are ≥ 0")
         if not np.all(known.max(axis=-1, initial=0) > 0):
             raise ValueError("prior has no weight above 0: nothing is there to receive ε")
-    weights = jax.lax.stop_gradient(jnp.asarray(prior, dtype))
+        # Weights that no float32 holds, 1e-60 or 1e39, are a distribution all the same.
+        wide = np.atleast_1d(known).astype(np.float64)
+        weights = wide / wide.max(axis=-1, keepdims=True)
+    weights = jax.lax.stop_gradient(jnp.atleast_1d(jnp.asarray(weights, dtype)))
+    if weights.shape[-1] == 1:
+        weights = jnp.broadcast_to(weights, (*weights.shape[:-1], vocab_size))
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 

@@ -101,7 +101,7 @@ def label_smoothed_cross_entropy_with_statistics(
     smoothed = not is_zero(label_smoothing)
     weights = None
     if prior is not None:
-        weights = normalised_prior(_moved(prior, axis, logits.ndim), dtype)
+        weights = normalised_prior(_moved(prior, axis, logits.ndim), dtype, vocab_size)
         broadcast("prior", weights, logits.shape)
     sums = _sums_of_rows(logits, safe_labels, mask, weights, smoothed)
     if weights is None:

@@ -69,7 +69,7 @@ def problem_of(
                 f"prior has shape {np.shape(prior)}; here it must be ({vocab_size},), one for all "
                 "rows (label_smoothed_cross_entropy takes one per row)"
             )
-        prior = normalised_prior(prior, dtype)
+        prior = normalised_prior(prior, dtype, vocab_size)
     if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
         raise ValueError(f"chunk_size={chunk_size!r} must be a whole number above 0")
     if logit_softcap is not None and not logit_softcap > 0:

@@ -63,7 +63,10 @@ def generalized_entropy(
     valid = (labels >= 0) & (labels < vocab_size)
     safe_labels = jnp.where(mask & valid, labels, 0).astype(jnp.int32)
     nll = -jnp.take_along_axis(log_p, safe_labels[..., None], axis=-1)[..., 0]
-    u = jnp.asarray(1 / vocab_size, dtype) if prior is None else normalised_prior(prior, dtype)
+    if prior is None:
+        u = jnp.asarray(1 / vocab_size, dtype)
+    else:
+        u = normalised_prior(prior, dtype, vocab_size)
     loss = nll + jnp.asarray(beta, dtype) * _divergence(u, log_p, alpha)
     loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(dtype)
     return jnp.where(mask, loss, 0)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from nmt_ls.losses.arguments import loss_dtype, static
+from nmt_ls.losses.arguments import integer_labels, loss_dtype, static
 
 _INCLUDED = ("pytorch", "optax", "huggingface", "marian")
 _EXCLUDED = ("fairseq",)
@@ -141,6 +141,7 @@ def class_weighted(
       Array([1.1, 3.8], dtype=float32)
 
     Raises:
+      TypeError: labels that are no integers.
       ValueError: weights that are negative, not finite, all 0, or no vector.
     """
     known = static(weights)
@@ -152,7 +153,7 @@ def class_weighted(
         )
     w = jnp.asarray(weights)
     w = w.astype(loss_dtype(w.dtype))
-    labels = jnp.asarray(labels)
+    labels = integer_labels(labels, np.shape(labels), "labels")
     inside = (labels >= 0) & (labels < len(w))
     of_label = jnp.where(inside, w[jnp.where(inside, labels, 0)], 0)
     spread = jnp.asarray(label_smoothing, w.dtype) * jnp.mean(w)
