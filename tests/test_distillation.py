@@ -58,5 +58,15 @@ def test_what_both_rule_out_costs_nothing_and_masked_rows_may_hold_anything():
     assert float(loss) == pytest.approx(float(np.sum(alone)), rel=1e-6)
 
 
+@pytest.mark.parametrize(("label", "beta", "wanted"), [(0, 0.0, np.log(2)), (1, 1.0, 0.0)])
+def test_a_weight_of_0_leaves_out_what_is_infinite(label, beta, wanted):
+    """A class that the student alone rules out, or the label among such."""
+    student = np.array([0.0, -np.inf, 0.0], np.float32)
+    teacher = np.zeros(3, np.float32) if beta == 0 else student
+    loss, gradient = jax.value_and_grad(distillation)(student, label, teacher, beta)
+    assert float(loss) == pytest.approx(wanted)
+    assert np.all(np.isfinite(gradient))
+
+
 def test_a_label_outside_is_nan():
     assert np.isnan(distillation(STUDENT, np.full(6, 9), TEACHER, 0.5)).all()

@@ -97,6 +97,16 @@ def test_masked_and_extreme_rows(alpha: float) -> None:
     assert np.isfinite(np.asarray(losses)[1:]).all()
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_beta_0_leaves_out_what_is_infinite(alpha: float) -> None:
+    def total(x):
+        return generalized_entropy(x, 0, 0.0, alpha, prior=[1, 1, 0])
+
+    loss, gradient = jax.value_and_grad(total)(np.array([0.0, -np.inf, 0.0], np.float32))
+    assert float(loss) == pytest.approx(math.log(2))
+    np.testing.assert_allclose(gradient, [-0.5, 0, 0.5], atol=1e-6)
+
+
 def test_alpha_out_of_range() -> None:
     with pytest.raises(ValueError, match="alpha=1.5"):
         generalized_entropy(LOGITS, LABELS, 0.1, 1.5)

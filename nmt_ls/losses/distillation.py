@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from nmt_ls.losses.arguments import float_array, integer_labels, loss_dtype, row_mask
+from nmt_ls.losses.targets import times
 
 
 def distillation(
@@ -59,6 +60,7 @@ def distillation(
     difference = jnp.where(some, log_teacher, 0) - jnp.where(some, softened, 0)
     divergence = jnp.sum(p_teacher * difference, axis=-1)
     beta = jnp.asarray(beta, dtype)
-    loss = (1 - beta) * nll + beta * jnp.asarray(temperature, dtype) ** 2 * divergence
+    squared = jnp.asarray(temperature, dtype) ** 2
+    loss = times(1 - beta, nll) + times(beta * squared, divergence)
     loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(dtype)
     return jnp.where(mask, loss, 0)

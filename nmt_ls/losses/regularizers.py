@@ -21,6 +21,7 @@ from nmt_ls.losses.arguments import (
     normalised_prior,
     row_mask,
 )
+from nmt_ls.losses.targets import times
 
 
 def generalized_entropy(
@@ -67,7 +68,7 @@ def generalized_entropy(
         u = jnp.asarray(1 / vocab_size, dtype)
     else:
         u = normalised_prior(prior, dtype, vocab_size)
-    loss = nll + jnp.asarray(beta, dtype) * _divergence(u, log_p, alpha)
+    loss = nll + times(jnp.asarray(beta, dtype), _divergence(u, log_p, alpha))
     loss = loss * jnp.where(valid | ~mask, 1, jnp.nan).astype(dtype)
     return jnp.where(mask, loss, 0)
 
@@ -100,8 +101,9 @@ def _divergence(u: Array, log_p: Float[Array, "... V"], alpha: float) -> Float[A
     log_u = jnp.log(jnp.where(some_u, u, 1))
     safe_log_p = jnp.where(some_p, log_p, 0)
     if alpha == 0:
-        beyond = jnp.where(some_u, safe_log_p - log_u, jnp.inf)
-        return jnp.sum(jnp.where(some_p, p * beyond, 0), axis=-1)
+        inside = jnp.sum(jnp.where(some_u & some_p, p * (safe_log_p - log_u), 0), axis=-1)
+        # A term of its own: multiplied by p its gradient would be NaN.
+        return inside + jnp.where(jnp.any(some_p & ~some_u, axis=-1), jnp.inf, 0)
     if alpha == 1:
         return jnp.sum(jnp.where(some_u, u * (log_u - log_p), 0), axis=-1)
     mixture = (1 - alpha) * u + alpha * p
