@@ -150,3 +150,20 @@ def test_chunks_equal_the_whole(softcap: float | None) -> None:
         again = jax.grad(chunked, (0, 1, 2), has_aux=True)(dirty, embedding, bias)[0]
     for a, b in zip(again, gradients, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"logit_softcap": 0.0}, "logit_softcap=0.0 must be above 0"),
+        ({"chunk_size": 0}, "chunk_size=0 must be"),
+        ({"chunk_size": -5}, "chunk_size=-5 must be"),
+        ({"hidden": np.ones((3, 3))}, r"hidden .*\(3, 3\).*\(5, 4\)"),
+        ({"bias": np.ones(4)}, r"bias has shape \(4,\)"),
+    ],
+)
+def test_arguments_that_cannot_be(changed: dict, words: str) -> None:
+    arguments = {"hidden": np.ones((3, 4)), "embedding": np.ones((5, 4)), **changed}
+    loss = partial(confidence_penalty, labels=np.zeros(3, int), beta=0.1)
+    with pytest.raises(ValueError, match=words):
+        linear_loss(loss, **arguments)

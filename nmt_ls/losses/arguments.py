@@ -133,6 +133,35 @@ def normalised_prior(prior: ArrayLike, dtype, vocab_size: int) -> Float[Array, "
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 
+def linear_arguments(
+    hidden: ArrayLike,
+    embedding: ArrayLike,
+    bias: ArrayLike | None,
+    logit_softcap: float | None,
+    chunk_size: int | None,
+) -> tuple[Array, Array, Array | None]:
+    """Hidden states `[..., D]`, output embedding `[V, D]` and bias `[V]` as arrays that fit.
+
+    Raises:
+      ValueError, TypeError: arguments of a wrong shape, type or value, named.
+    """
+    hidden, embedding = float_array("hidden", hidden), float_array("embedding", embedding)
+    if hidden.ndim == 0 or embedding.ndim != 2 or hidden.shape[-1] != embedding.shape[1]:
+        raise ValueError(
+            f"hidden has shape {hidden.shape} and embedding {embedding.shape}; they must be "
+            "[..., D] and [V, D]"
+        )
+    if bias is not None:
+        bias = float_array("bias", bias)
+        if bias.shape != embedding.shape[:1]:
+            raise ValueError(f"bias has shape {bias.shape}; it must be {embedding.shape[:1]}")
+    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
+        raise ValueError(f"chunk_size={chunk_size!r} must be a whole number above 0")
+    if logit_softcap is not None and not logit_softcap > 0:
+        raise ValueError(f"logit_softcap={logit_softcap} must be above 0")
+    return hidden, embedding, bias
+
+
 def class_axis(axis: Any, ndim: int) -> int:
     """The class axis, counted from 0.
 

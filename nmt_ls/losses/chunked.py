@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from nmt_ls.losses.arguments import float_array, loss_dtype, row_mask
+from nmt_ls.losses.arguments import linear_arguments, loss_dtype, row_mask
 
 
 def linear_loss(
@@ -48,8 +48,11 @@ def linear_loss(
       >>> labels = jnp.zeros((2, 3), int)
       >>> linear_loss(partial(confidence_penalty, beta=0.1), hidden, embedding, labels).shape
       (2, 3)
+
+    Raises:
+      ValueError, TypeError: arguments of a wrong shape, type or value, named.
     """
-    hidden, embedding = float_array("hidden", hidden), float_array("embedding", embedding)
+    hidden, embedding, bias = linear_arguments(hidden, embedding, bias, logit_softcap, chunk_size)
     shape, n = hidden.shape[:-1], hidden[..., 0].size
     mask = row_mask(where, shape)
     # A masked row may hold NaN, and 0·NaN would reach the embedding's gradient.

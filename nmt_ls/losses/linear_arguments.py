@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 from nmt_ls.losses.arguments import (
     broadcast,
     constant_or_none,
-    float_array,
     integer_labels,
     is_zero,
+    linear_arguments,
     loss_dtype,
     normalised_prior,
     row_mask,
@@ -48,21 +48,12 @@ def problem_of(
     Raises:
       ValueError, TypeError: arguments of a wrong shape, type or value, named.
     """
-    hidden, embedding = float_array("hidden", hidden), float_array("embedding", embedding)
-    if hidden.ndim == 0 or embedding.ndim != 2 or hidden.shape[-1] != embedding.shape[1]:
-        raise ValueError(
-            f"hidden has shape {hidden.shape} and embedding {embedding.shape}; they must be "
-            "[..., D] and [V, D]"
-        )
+    hidden, embedding, bias = linear_arguments(hidden, embedding, bias, logit_softcap, chunk_size)
     (vocab_size, width), shape = embedding.shape, hidden.shape[:-1]
     dtype = loss_dtype(hidden.dtype)
     labels = integer_labels(labels, shape, "hidden")
     mask = row_mask(where, shape)
     epsilon = smoothing_of_rows(label_smoothing, shape, dtype)
-    if bias is not None:
-        bias = float_array("bias", bias)
-        if bias.shape != (vocab_size,):
-            raise ValueError(f"bias has shape {bias.shape}; it must be ({vocab_size},)")
     if prior is not None:
         if np.shape(prior) != (vocab_size,):
             raise ValueError(
@@ -70,10 +61,6 @@ def problem_of(
                 "rows (label_smoothed_cross_entropy takes one per row)"
             )
         prior = normalised_prior(prior, dtype, vocab_size)
-    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size > 0):
-        raise ValueError(f"chunk_size={chunk_size!r} must be a whole number above 0")
-    if logit_softcap is not None and not logit_softcap > 0:
-        raise ValueError(f"logit_softcap={logit_softcap} must be above 0")
     factors = broadcast("weights", jnp.asarray(1 if weights is None else weights, dtype), shape)
 
     labels, mask, epsilon, factors = (x.reshape(-1) for x in (labels, mask, epsilon, factors))
