@@ -10,9 +10,10 @@ from tiny import MODEL, random_params, tiny_config, tiny_data
 from nmt_ls.config import DecodingConfig
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.rows import in_batches, pad_rows, padded_length
-from nmt_ls.decoding.scoring import Adjustment, score_tokens
+from nmt_ls.decoding.scoring import Adjustment, batched_pairs, score_tokens
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
+from nmt_ls.parallel import DataParallel
 
 DECODING = DecodingConfig(beam=3, batch_sentences=8, max_length_ratio=1.0, max_length_extra=4)
 
@@ -164,11 +165,31 @@ def test_scoring_does_not_depend_on_batching(subwords, params):
         assert len(statistics.nll) == len(targets[i])
 
 
+def test_of_long_pairs_and_many_hypotheses_there_are_fewer_at_a_time(translator, subwords):
+    whole = DataParallel().whole_rows
+    for lengths, rows in (((512, 16), 64), ((16, 1024), 16), ((2100, 1030), 1)):
+        ids = [[[5] * n] * 65 for n in lengths]
+        found = list(batched_pairs(subwords, *ids, 64))
+        assert {len(batch.source) for batch, _, _ in found} == {whole(rows)}
+        assert sorted(i for _, chosen, _ in found for i in chosen) == list(range(65))
+    for settings, n_best, rows in (
+        ({"beam": 16}, 16, 64),
+        ({"beam": 100}, 1, 10),
+        ({"strategy": "sample"}, 8, 64),
+        ({"strategy": "sample"}, 200, 2),
+        ({"strategy": "mbr", "samples": 64}, 1, 8),
+    ):
+        searching = with_decoding(translator, batch_sentences=64, **settings)
+        assert searching._rows(n_best) == whole(rows)
+
+
 def test_rows():
     assert [padded_length(n) for n in (1, 16, 17, 33, 300)] == [16, 16, 32, 64, 512]
     batches = list(in_batches([(3,), (40,), (5,), (20,), (4,)], rows=2))
     assert [shape for _, shape in batches] == [(64,), (32,), (16,), (16,)]
     assert [chosen for chosen, _ in batches] == [[1], [3], [2, 4], [0]]
+    fewer = in_batches([(3,), (40,), (5,), (41,), (4,)], rows=lambda shape: 64 // shape[0])
+    assert [chosen for chosen, _ in fewer] == [[3], [1], [2, 4, 0]]
     ids, lengths = pad_rows([[5, 6], [7]], 3, 4, pad=0)
     assert ids.tolist() == [[5, 6, 0, 0], [7, 0, 0, 0], [0, 0, 0, 0]]
     assert lengths.tolist() == [2, 1, 0]

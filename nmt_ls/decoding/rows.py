@@ -1,6 +1,6 @@
 """Sentences to padded rows of a few shapes, for programs that are compiled once a shape."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -12,9 +12,11 @@ def padded_length(length: int) -> int:
 
 
 def in_batches(
-    lengths: Sequence[tuple[int, ...]], rows: int
+    lengths: Sequence[tuple[int, ...]], rows: int | Callable[[tuple[int, ...]], int]
 ) -> Iterator[tuple[list[int], tuple[int, ...]]]:
     """(indices, padded lengths) of batches of at most `rows` items, longest first.
+
+    `rows` may be a function of the padded lengths.
 
     Items of one batch have the same padded lengths: filled up with shorter ones, a sentence's last
     bits would depend on what else is in the file. Longest first, so that what does not fit in
@@ -25,8 +27,9 @@ def in_batches(
     start = 0
     while start < len(order):
         shape = shapes[order[start]]
+        most = rows(shape) if callable(rows) else rows
         stop = start
-        while stop < len(order) and stop - start < rows and shapes[order[stop]] == shape:
+        while stop < len(order) and stop - start < most and shapes[order[stop]] == shape:
             stop += 1
         yield order[start:stop], shape
         start = stop

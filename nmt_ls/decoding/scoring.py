@@ -21,6 +21,9 @@ from nmt_ls.training.objective import likelihood, teacher_forced
 
 log = logging.getLogger("nmt_ls")
 
+_LONG = 512
+"""Pairs of longer sides, padded, are scored fewer at a time."""
+
 
 class _Rows(NamedTuple):
     source: np.ndarray
@@ -203,9 +206,17 @@ def batched_pairs(
     subwords, source_ids, target_ids, batch_sentences
 ) -> Iterator[tuple[_Rows, list[int], list[int]]]:
     """(padded rows, which sentences they are, their target lengths) of each batch."""
-    count = DataParallel().whole_rows(batch_sentences)
+    parallel = DataParallel()
+
+    def count(shape: tuple[int, ...]) -> int:
+        # Attention is a table of length by length: of long pairs fewer, that memory stays the same.
+        fewer = batch_sentences * _LONG**2 // max(_LONG, *shape) ** 2
+        return parallel.whole_rows(max(1, fewer))
+
     lengths = [(len(s), len(t)) for s, t in zip(source_ids, target_ids, strict=True)]
-    for chosen, (source_length, target_length) in in_batches(lengths, count):
-        source = pad_rows([source_ids[i] for i in chosen], count, source_length, subwords.pad)
-        target = pad_rows([target_ids[i] for i in chosen], count, target_length, subwords.pad)
-        yield _Rows(*source, *target), chosen, [lengths[i][1] for i in chosen]
+    for chosen, shape in in_batches(lengths, count):
+        sides = [
+            pad_rows([ids[i] for i in chosen], count(shape), length, subwords.pad)
+            for ids, length in zip((source_ids, target_ids), shape, strict=True)
+        ]
+        yield _Rows(*sides[0], *sides[1]), chosen, [lengths[i][1] for i in chosen]

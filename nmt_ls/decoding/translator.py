@@ -79,16 +79,7 @@ class Translator:
             np.uint32(decoding.seed),
             np.float32(decoding.diversity),
         )
-        # Draws come in large numbers: fewer sentences at a time keep the memory of 8 hypotheses.
-        sentences = decoding.batch_sentences
-        if decoding.strategy == "mbr":
-            sentences = max(1, min(sentences, 8 * sentences // decoding.samples))
-        parallel = DataParallel()
-        self._devices = len(parallel.local)
-        self._rows = parallel.whole_rows(sentences)
-        # Samples are drawn for all sentences at once, and wide beams are large enough.
-        refills = decoding.strategy == "beam" and decoding.beam <= SHARED
-        self._pool = self._rows * (_POOL if refills else 1)
+        self._devices = len(DataParallel().local)
 
     @classmethod
     def load(
@@ -172,15 +163,16 @@ class Translator:
         bar = tqdm(total=len(source_ids), unit="sentence", disable=None if progress else True)
         bar.update(len(source_ids) - len(wanted))
         started: deque[tuple[list[int], Callable[[], Hypotheses]]] = deque()
+        pool = self._pool(n_best)
 
         def finish() -> None:
             chosen, wait = started.popleft()
             found = wait()
-            for row, j in zip(dealt(len(chosen), self._pool, self._devices), chosen, strict=True):
+            for row, j in zip(dealt(len(chosen), pool, self._devices), chosen, strict=True):
                 results[wanted[j]] = self._translation(found, int(row), n_best)
             bar.update(len(chosen))
 
-        for chosen, (source_length,) in in_batches(lengths, self._pool):
+        for chosen, (source_length,) in in_batches(lengths, pool):
             batch = [source_ids[wanted[j]] for j in chosen]
             numbers = [first + wanted[j] for j in chosen]
             wait = self._search(batch, numbers, source_length, n_best, prefix)
@@ -191,6 +183,20 @@ class Translator:
             finish()
         bar.close()
         return results
+
+    def _rows(self, n_best: int) -> int:
+        """Sentences searched at a time: of many hypotheses fewer, so that memory stays the same."""
+        d = self.decoding
+        hypotheses = {"beam": d.beam, "sample": n_best, "mbr": d.samples}[d.strategy]
+        few = SHARED if d.strategy == "beam" else 8
+        fewer = d.batch_sentences * few // max(few, hypotheses)
+        return DataParallel().whole_rows(max(1, fewer))
+
+    def _pool(self, n_best: int) -> int:
+        """Sentences of one call."""
+        # Samples are drawn for all sentences at once, and wide beams are large enough.
+        refills = self.decoding.strategy == "beam" and self.decoding.beam <= SHARED
+        return self._rows(n_best) * (_POOL if refills else 1)
 
     def _refuse(self, n_best: int, prefix: Sequence[int]) -> None:
         d = self.decoding
@@ -245,7 +251,7 @@ class Translator:
         d, s = self.decoding, self.subwords
         draws = {"beam": 0, "sample": n_best, "mbr": d.samples}[d.strategy]
         setting = SearchSetting(
-            self._rows // self._devices,
+            self._rows(n_best) // self._devices,
             draws or d.beam,
             LengthPenalty(d.length_penalty, d.length_alpha, d.length_excludes_eos),
             d.stopping,
@@ -261,18 +267,19 @@ class Translator:
             setting,
             self._limit(source_length),
         )
-        source, lengths = pad_rows(batch, self._pool, source_length, s.pad)
+        pool = self._pool(n_best)
+        source, lengths = pad_rows(batch, pool, source_length, s.pad)
         # Of draws, rows that fill up the batch end at once.
         limits = np.array([self._limit(int(n)) if n else 1 for n in lengths], np.int32)
         shortest = np.array([self._shortest(int(n)) if n else 1 for n in lengths], np.int32)
         # Eight at a time: prefixes of other lengths are the same program.
         width = -(-len(prefix) // 8) * 8
-        begun = np.full((self._pool, width), s.pad, np.int32)
+        begun = np.full((pool, width), s.pad, np.int32)
         begun[: len(batch), : len(prefix)] = prefix
-        of_rows = np.zeros(self._pool, np.uint32)
+        of_rows = np.zeros(pool, np.uint32)
         of_rows[: len(batch)] = numbers
         rows = SearchRows(source, lengths, limits, shortest, begun, of_rows)
-        order = np.argsort(dealt(self._pool, self._pool, self._devices))
+        order = np.argsort(dealt(pool, pool, self._devices))
         rows = SearchRows(*(x[order] for x in rows))
         return program(self._data._replace(wanted=np.int32(n_best)), rows)
 
