@@ -11,7 +11,7 @@ from nmt_ls.config import DecodingConfig
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.rows import in_batches, pad_rows, padded_length
 from nmt_ls.decoding.scoring import Adjustment, batched_pairs, score_tokens
-from nmt_ls.decoding.translator import Translator
+from nmt_ls.decoding.translator import Translator, _distinct
 from nmt_ls.errors import UserError
 from nmt_ls.parallel import DataParallel
 
@@ -237,6 +237,11 @@ def test_mbr_takes_the_sample_that_the_others_resemble(translator):
     assert len({t.text for t in found.n_best}) == len(found.n_best) <= 3
 
 
+def test_equal_texts_are_there_once_where_they_came_first():
+    assert _distinct(["a", "b", "a", "c", "b"], [0, 1, 2, 3, 4]) == [0, 1, 3]
+    assert _distinct(["a", "b", "a"], [2, 1, 0]) == [2, 1]
+
+
 def test_unmixing_changes_the_distribution_that_is_searched(translator, subwords):
     vocab = subwords.target_size
     none = with_decoding(translator, [np.zeros(vocab, np.float32)], unmix="given", unmix_mass=0.1)
@@ -256,6 +261,8 @@ def test_a_prefix_begins_every_translation(translator):
     assert found[0].text.startswith("w05 w06")
     with pytest.raises(UserError, match="a prefix of 30 tokens"):
         translator.translate(SENTENCES[:1], prefix=" ".join(["w05"] * 30))
+    with pytest.raises(UserError, match="a prefix with w99 ärger, for which .* have no pieces"):
+        translator.translate(SENTENCES[:1], prefix="w05 w99 ärger")
     with pytest.raises(UserError, match="a prefix is for beam search"):
         with_decoding(translator, strategy="sample").translate(SENTENCES[:1], prefix="w05")
 

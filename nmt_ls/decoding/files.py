@@ -152,9 +152,9 @@ def warn_of_truncated(translator: Translator) -> None:
     """Say how many sentences were longer than the limit."""
     if translator.truncated:
         log.warning(
-            "%d longer than %d tokens: translated up to there (decoding.max_source_length); split"
-            " such lines into sentences",
-            translator.truncated, translator.longest_source,
+            "%d longer than %d tokens: translated up to there (%s); split such lines into"
+            " sentences",
+            translator.truncated, translator.lengths.source, translator.lengths.source_setting,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.decoding.beam import Hypotheses, LengthPenalty, Variety
 from nmt_ls.decoding.distributions import Cut
+from nmt_ls.decoding.lengths import Lengths
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.mixture import mass_of
 from nmt_ls.decoding.rows import dealt, in_batches, pad_rows
@@ -70,6 +71,7 @@ class Translator:
         masses: Sequence[np.ndarray | None] | None = None,
     ):
         self.models, self.subwords, self.decoding = tuple(models), subwords, decoding
+        self.lengths = Lengths(self.models, decoding)
         self.truncated = 0
         """Sentences so far that were longer than the limit and were cut there."""
         self._data = SearchData(
@@ -130,15 +132,28 @@ class Translator:
           progress: show a bar on a terminal.
 
         Raises:
-          UserError: more n-best than hypotheses or samples; a prefix that does not fit.
+          UserError: more n-best than hypotheses or samples; a prefix that does not fit, or that
+            the subwords have no pieces for.
         """
         return self.translate_ids(
             self.subwords.encode_source(sentences),
             n_best=n_best,
-            prefix=self.subwords.encode_target([prefix])[0][:-1] if prefix else (),
+            prefix=self._prefix(prefix),
             first=first,
             progress=progress,
         )
+
+    def _prefix(self, text: str) -> Sequence[int]:
+        ids = self.subwords.encode_target([text])[0][:-1]
+        if self.subwords.unk in ids:
+            words = text.split()
+            each = self.subwords.encode_target(words)
+            unknown = [w for w, ids in zip(words, each, strict=True) if self.subwords.unk in ids]
+            raise UserError(
+                f"a prefix with {' '.join(unknown) or text}, for which the run's subwords have no "
+                "pieces: every translation would begin with <unk>; use other words"
+            )
+        return ids
 
     def translate_ids(
         self,
@@ -151,7 +166,7 @@ class Translator:
     ) -> list[Translation]:
         """As `translate`, for sentences that are subword ids with end-of-sentence.
 
-        A sentence of more than `longest_source` tokens is translated up to there, and counted in
+        A sentence of more than `lengths.source` tokens is translated up to there, and counted in
         `truncated`; whoever calls says so to the user.
         """
         self._refuse(n_best, prefix)
@@ -208,36 +223,18 @@ class Translator:
             )
         if prefix and d.strategy != "beam":
             raise UserError(f"a prefix is for beam search, not decoding.strategy={d.strategy}")
-        if len(prefix) >= self._limit(1):
+        limit = self.lengths.output(1)
+        if len(prefix) >= limit:
             raise UserError(
                 f"a prefix of {len(prefix)} tokens leaves no room in the shortest output limit of "
-                f"{self._limit(1)}; raise decoding.max_length_extra"
+                f"{limit}; {self.lengths.way_out(1)}"
             )
 
-    @property
-    def longest_source(self) -> int:
-        """The limit of source tokens, end-of-sentence included; longer sentences are cut there."""
-        learned = [m.max_positions for m in self.models if m.positions == "learned"]
-        return min([self.decoding.max_source_length, *learned])
-
     def _cut(self, ids: Sequence[int]) -> Sequence[int]:
-        if len(ids) <= self.longest_source:
+        if len(ids) <= self.lengths.source:
             return ids
         self.truncated += 1
-        return [*ids[: self.longest_source - 1], self.subwords.eos]
-
-    def _limit(self, source_length: int) -> int:
-        """Longest output for a source of so many tokens, end-of-sentence included in both."""
-        limit = int(self.decoding.max_length_ratio * source_length) + self.decoding.max_length_extra
-        for model in self.models:
-            if model.positions == "learned":
-                limit = min(limit, model.max_positions)
-        return limit
-
-    def _shortest(self, source_length: int) -> int:
-        """Fewest tokens of an output, the end included."""
-        d = self.decoding
-        return int(d.min_length_ratio * (source_length - 1)) + d.min_length + 1
+        return [*ids[: self.lengths.source - 1], self.subwords.eos]
 
     def _search(
         self,
@@ -265,13 +262,13 @@ class Translator:
             (s.source_size, s.target_size),
             (s.bos, s.eos, s.pad),
             setting,
-            self._limit(source_length),
+            self.lengths.output(source_length),
         )
         pool = self._pool(n_best)
         source, lengths = pad_rows(batch, pool, source_length, s.pad)
         # Of draws, rows that fill up the batch end at once.
-        limits = np.array([self._limit(int(n)) if n else 1 for n in lengths], np.int32)
-        shortest = np.array([self._shortest(int(n)) if n else 1 for n in lengths], np.int32)
+        limits = np.array([self.lengths.output(int(n)) if n else 1 for n in lengths], np.int32)
+        shortest = np.array([self.lengths.shortest(int(n)) if n else 1 for n in lengths], np.int32)
         # Eight at a time: prefixes of other lengths are the same program.
         width = -(-len(prefix) // 8) * 8
         begun = np.full((pool, width), s.pad, np.int32)
@@ -313,4 +310,7 @@ class Translator:
 
 def _distinct(texts: Sequence[str], order: Sequence[int]) -> list[int]:
     """The order with each text once, where it comes first."""
-    return list({texts[k]: k for k in reversed(order)}.values())[::-1]
+    first: dict[str, int] = {}
+    for k in order:
+        first.setdefault(texts[k], k)
+    return list(first.values())

@@ -75,7 +75,7 @@ def measure_run(
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
     translator = Translator.of([run], decoding)
     positions = min(POSITIONS, model.max_positions)  # which the others' models have
-    lines = _sentences(run, source, sentences, min(translator.longest_source, positions))
+    lines = _sentences(run, source, sentences, min(translator.lengths.source, positions))
     ids = run.subwords.encode_source(lines)
     found: list[list[Translation]] = []
     candidates: dict[str, Callable[[], float]] = {
