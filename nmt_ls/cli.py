@@ -5,6 +5,7 @@ in one or two plain lines; 130 and 143 after Ctrl-C and SIGTERM; 1 anything else
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -16,7 +17,8 @@ from typing import Any
 
 from nmt_ls.cli_parser import make_parser
 from nmt_ls.errors import UserError
-from nmt_ls.outputs import destination
+from nmt_ls.outputs import begin_stdout, destination, end_stdout
+from nmt_ls.training.interruption import Interrupted, Terminated, raising_terminated
 
 log = logging.getLogger("nmt_ls")
 
@@ -232,6 +234,11 @@ _VERBS = {
 }
 
 
+_TRAINING = ("train", "sweep")
+_READING = ("translate", "score", "evaluate")
+"""Verbs that put a trained run to use."""
+
+
 def _quiet() -> None:
     """Our own lines on stderr, and nobody else's chatter."""
     handler = logging.StreamHandler()
@@ -249,45 +256,48 @@ def _quiet() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     _quiet()
+    begin_stdout()
+    verb = ""
     try:
         arguments = make_parser(_VERBS).parse_args(argv)
-        if arguments.verb not in ("settings", "report", "compare", "bench"):
+        verb = arguments.verb
+        if verb not in ("settings", "report", "compare", "bench"):
             from nmt_ls.compilation import enable_compilation_cache
 
             enable_compilation_cache()
-        trains = arguments.verb in ("train", "sweep") or getattr(arguments, "what", "") == "train"
+        trains = verb in _TRAINING or getattr(arguments, "what", "") == "train"
         if trains:
             from nmt_ls.host_memory import keep_freed_memory
 
             keep_freed_memory()
-        if (
-            trains
-            or arguments.verb in ("translate", "score", "evaluate")
-            or (arguments.verb == "bench" and arguments.what == "decode")
-        ):
+        if trains or verb in _READING or (verb == "bench" and arguments.what == "decode"):
             from nmt_ls.parallel import cores_as_devices
 
             cores_as_devices()
-        if arguments.verb != "export" and getattr(arguments, "output", None) is not None:
+        if verb != "export" and getattr(arguments, "output", None) is not None:
             destination(arguments.output)  # before the work, not after it
-        arguments.run(arguments)
+        # Training has its own way with SIGTERM.
+        with raising_terminated() if verb in _READING else contextlib.nullcontext():
+            arguments.run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(f"nmt-ls: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing is left to flush into.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Terminated:
+        return 143
+    except BrokenPipeError:  # whoever read our output has seen enough
         return 1
     except Exception as error:
-        return _failed(error)
+        return _failed(error, verb)
+    finally:
+        end_stdout()
     return 0
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, verb: str) -> int:
     from nmt_ls.study.jobs import JobFailed
-    from nmt_ls.training.interruption import Interrupted
     from nmt_ls.training.trainer import Diverged
 
     if isinstance(error, JobFailed):  # it has said why
@@ -296,7 +306,8 @@ def _failed(error: Exception) -> int:
         print(f"nmt-ls: {error}", file=sys.stderr)
         return 128 + error.signal_number
     if "No space left" in str(error):
-        print("nmt-ls: no space left on the disk; the last checkpoint is whole", file=sys.stderr)
+        kept = "; the last checkpoint is whole" if verb in _TRAINING else ""
+        print(f"nmt-ls: no space left on the disk{kept}", file=sys.stderr)
     elif isinstance(error, OSError | Diverged):
         print(f"nmt-ls: {' '.join(str(error).split())[:400]}", file=sys.stderr)
     else:

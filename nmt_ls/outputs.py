@@ -1,6 +1,8 @@
 """Where results go: files that are whole or not there, and what is no file."""
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 
 from nmt_ls.errors import UserError
@@ -34,6 +36,22 @@ def write_beside(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def begin_stdout() -> None:
+    """Standard output as files are, in UTF-8 with LF, whatever the locale says."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8", errors=sys.stdout.errors, newline="\n")
+
+
+def end_stdout() -> None:
+    """Write what is left; what cannot be written is not tried again at exit, another error."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _followed(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from tiny import sentence_pairs
 
+from nmt_ls import cli
 from nmt_ls.cli import main
 from nmt_ls.training.runs import load_params
 
@@ -218,6 +220,13 @@ def test_tensorboard_is_an_extra(folder, tmp_path, capsys, monkeypatch):
     arguments += ["--set", "training.tensorboard=true"]
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert "pip install tensorboardX" in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("verb", ["translate", "evaluate"])
+def test_sigterm_ends_with_143(verb, capsys, monkeypatch):
+    monkeypatch.setitem(cli._VERBS, verb, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert main([verb, "run"]) == 143
+    assert capsys.readouterr() == ("", "")
 
 
 def test_help_lists_defaults(capsys):

@@ -1,7 +1,11 @@
 """Outputs: whole or not there; links, pipes and devices stay what they are."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from nmt_ls.decoding.files import read_lines, whole_lines
 from nmt_ls.errors import UserError
 from nmt_ls.outputs import destination, write_beside
+from nmt_ls.training.interruption import Terminated, raising_terminated
 
 
 def by_lines(path: Path, text: str) -> None:
@@ -58,6 +63,45 @@ def test_a_pipe_without_a_name_is_written(write) -> None:
     assert os.read(end, 100) == b"through\n"
     os.close(end)
     os.close(begin)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("written", "kept"), [("one\ntw", "one\n"), ("x" * 10**5, None)])
+def test_what_was_done_stays_in_whole_lines(sign, written: str, kept, tmp_path: Path) -> None:
+    path, before = tmp_path / "out", signal.getsignal(signal.SIGTERM)
+    path.write_text("before")
+
+    def interrupted() -> None:
+        with raising_terminated(), whole_lines(path) as file:
+            file.write(written)
+            os.kill(os.getpid(), sign)
+            time.sleep(10)
+
+    with pytest.raises((Terminated, KeyboardInterrupt)):
+        interrupted()
+    found = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert found == {"out": "before"} | ({"out.part": kept} if kept else {})
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def run_settings(stdout, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "nmt_ls.cli", "settings"],
+        stdout=stdout, stderr=subprocess.PIPE, check=False,
+        cwd=Path(__file__).parent.parent, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_standard_output_is_utf_8_whatever_the_locale_says() -> None:
+    found = run_settings(subprocess.PIPE, PYTHONIOENCODING="latin-1")
+    assert found.returncode == 0, found.stderr
+    assert "ε" in found.stdout.decode("utf-8")
+
+
+def test_a_full_standard_output_is_a_plain_error() -> None:
+    with open("/dev/full", "w") as full:
+        found = run_settings(full)
+    assert (found.returncode, found.stderr) == (1, b"nmt-ls: no space left on the disk\n")
 
 
 def test_what_no_output_can_be(tmp_path: Path) -> None:

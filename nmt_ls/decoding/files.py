@@ -66,8 +66,8 @@ def name_of(path: Path | None) -> str:
 def whole_lines(path: Path | None) -> Iterator[IO[str]]:
     """Where results go: standard output, or a file written beside and renamed when it is whole.
 
-    What was done when something went wrong, or Ctrl-C came, stays in `PATH.part`, in whole lines.
-    Pipes and devices are written as they are.
+    What was done when something went wrong, or Ctrl-C or SIGTERM came, stays in `PATH.part`, in
+    whole lines. Pipes and devices are written as they are.
 
     Raises:
       UserError: see `outputs.destination`.
@@ -87,13 +87,29 @@ def whole_lines(path: Path | None) -> Iterator[IO[str]]:
             yield file
         os.replace(beside, path)
     except BaseException:
-        if beside.exists() and beside.stat().st_size:
+        if beside.exists() and _cut_half_a_line(beside):
             part = path.with_name(path.name + ".part")
             os.replace(beside, part)
             log.warning("what was done before that is in %s", part)
         else:
             beside.unlink(missing_ok=True)
         raise
+
+
+def _cut_half_a_line(path: Path) -> int:
+    """Cut a file after its last whole line; returns the bytes that are left."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 2**16)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+    return end
 
 
 def _blocks(items: Iterator[Any]) -> Iterator[list[Any]]:

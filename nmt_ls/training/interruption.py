@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, write a checkpoint, then stop."""
+"""Ctrl-C and SIGTERM. Training finishes the step, writes a checkpoint, then stops."""
 
 import contextlib
 import signal
@@ -13,6 +13,30 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int):
         super().__init__(f"interrupted by signal {signal_number}; run the same command to continue")
         self.signal_number = signal_number
+
+
+class Terminated(BaseException):
+    """SIGTERM, as KeyboardInterrupt is Ctrl-C: no `except Exception` may keep it."""
+
+
+@contextlib.contextmanager
+def raising_terminated() -> Iterator[None]:
+    """SIGTERM raises `Terminated`, so that files are left as on Ctrl-C; a second one just ends."""
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, before)
+        raise Terminated
+
+    before: Any = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    try:
+        signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
