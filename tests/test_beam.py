@@ -133,9 +133,11 @@ def test_length_penalties_by_hand():
         LengthPenalty("best")(3)
 
 
-def test_the_paths_of_log_probabilities_end_in_the_whole():
+@pytest.mark.parametrize("diversity", [None, 1e6])
+def test_the_paths_of_log_probabilities_end_in_the_whole(diversity):
     log_p = tables(6, batch=5)
-    found = search(log_p, beam=4, penalty=LengthPenalty())
+    groups = {} if diversity is None else {"variety": Variety(groups=2), "diversity": diversity}
+    found = search(log_p, beam=4, penalty=LengthPenalty(), **groups)
     for row in range(5):
         for k in range(4):
             n = found.lengths[row, k]
@@ -273,6 +275,22 @@ def test_the_best_few_are_those_of_the_whole_search(stopping, groups):
             )
         if (stopping, groups, wanted) == ("bound", 1, 1):
             assert (found.scores[:, -1] < whole.scores[:, -1]).any(), "others cost no time"
+
+
+def test_a_group_that_is_done_costs_the_others_what_it_did_before():
+    """By hand: of the first group's best it is sure early, of all it is not; the second must not
+    see which was asked for."""
+    log_p = np.full((1, LENGTH, VOCAB, VOCAB), -20.0, np.float32)
+    log_p[0, 0, BOS, 3:] = -1.2, -1.3, -1.4  # the first group has 3 and 4, the second 5
+    log_p[0, 1, 3, [EOS, 3]] = -1.0, -2.0
+    log_p[0, 1, 4, 3] = -2.0
+    log_p[0, 1, 5, 4] = 0.0
+    log_p[0, 2, 3, [EOS, 4]] = -0.1, -1.0  # both of the first group's end here
+    log_p[0, 2, 4, [EOS, 3, 5]] = 0.0, -5.0, -5.0  # and that costs the second's end
+    options = {"variety": Variety(groups=2), "diversity": np.float32(50)}
+    for wanted in (1, 2):
+        found = search(log_p, 4, LengthPenalty("none"), wanted=np.int32(wanted), **options)
+        assert real_tokens(found, 0, 0) == (3, EOS)
 
 
 def test_a_model_that_gives_nan_comes_to_an_end():

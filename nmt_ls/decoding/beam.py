@@ -255,8 +255,11 @@ class BeamSearch:
             no_eos=no_eos,
         )  # fmt: skip
         total = best  # [B, 2k], what it costs to be alike left out
-        if costs is not None:
-            total = best + jnp.take_along_axis(costs, token, axis=1)
+        if costs is not None:  # not taken off again, which would round by what they cost
+            of_token = parent * log_p.shape[-1] + token
+            gained = jnp.take_along_axis(log_p.reshape(len(i), -1), of_token, axis=1)
+            total = jnp.take_along_axis(group.log_probs, parent, axis=1) + gained
+            total = jnp.where(jnp.isfinite(best), total, -jnp.inf)
         here = jnp.arange(self.length) == i[:, None, None]  # [B, 1, T]
         tokens = jnp.take_along_axis(group.tokens, parent[..., None], axis=1)  # [B, 2k, T]
         tokens = jnp.where(here, token[..., None], tokens)
@@ -265,7 +268,8 @@ class BeamSearch:
 
         ends = token == self.eos
         rank = jnp.arange(ends.shape[1])
-        finishes = ends & (rank < few) & ~group.done[:, None] & jnp.isfinite(total)
+        ending = ends & (rank < few) & jnp.isfinite(total)
+        finishes = ending & ~group.done[:, None]
         length = (i + 1)[:, None]
         score = jnp.where(finishes, total / self.penalty(length), -jnp.inf)
         new = Hypotheses(tokens, score, total, jnp.broadcast_to(length, token.shape), paths)
@@ -286,9 +290,10 @@ class BeamSearch:
             done = done | jnp.isfinite(finished.scores[:, -1])
         count = None
         if self.variety.groups > 1:
-            taken = jnp.take_along_axis(token, kept, axis=1)
-            ended = jnp.sum(finishes, axis=1).astype(jnp.float32)
-            count = times_taken(taken, log_p.shape[-1]).at[:, self.eos].add(ended)
+            # As if it were not done, for when it is depends on how many are wanted.
+            ended = jnp.sum(ending, axis=1).astype(jnp.float32)
+            going_on = jnp.take_along_axis(token, kept, axis=1)
+            count = times_taken(going_on, log_p.shape[-1]).at[:, self.eos].add(ended)
         return _Group(tokens, paths, live, finished, group.done | done), parent, count
 
 
