@@ -6,7 +6,6 @@ in one or two plain lines; 130 and 143 after Ctrl-C and SIGTERM; 1 anything else
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -16,44 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nmt_ls.cli_parser import make_parser
+from nmt_ls.cli_runs import loaded_runs
 from nmt_ls.errors import UserError
 from nmt_ls.outputs import begin_stdout, destination, end_stdout
 from nmt_ls.training.interruption import Interrupted, Terminated, raising_terminated
 
 log = logging.getLogger("nmt_ls")
-
-
-def _loaded(arguments: argparse.Namespace, runs: Sequence[Path]) -> list[Any]:
-    """The runs, with what the command line says of decoding."""
-    from nmt_ls.config_files import with_settings
-    from nmt_ls.training.runs import load_run
-
-    names = ["beam", "length_penalty", "length_alpha", "length_excludes_eos"]
-    names += ["strategy", "temperature"]
-    given = {f"decoding.{n}": getattr(arguments, n, None) for n in names}
-    given = {key: value for key, value in given.items() if value is not None}
-    given |= _unmixing(getattr(arguments, "unmix", None))
-    overrides = getattr(arguments, "set", [])
-    for override in overrides:
-        if not override.startswith(("decoding.", "evaluation.")):
-            raise UserError(
-                f"--set {override}: of a trained run only decoding and evaluation can be set"
-            )
-    loaded = [load_run(path, arguments.checkpoint) for path in runs]
-    return [
-        dataclasses.replace(r, config=with_settings(r.config, given, overrides)) for r in loaded
-    ]
-
-
-def _unmixing(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    if text in ("none", "exact"):
-        return {"decoding.unmix": text, "decoding.unmix_mass": 0.0}
-    try:
-        return {"decoding.unmix": "given", "decoding.unmix_mass": float(text)}
-    except ValueError:
-        raise UserError(f"--unmix {text}: none, exact, or a share such as 0.1") from None
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -90,7 +57,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together")
-    (run,) = _loaded(arguments, [arguments.runs])
+    (run,) = loaded_runs(arguments, [arguments.runs])
     if arguments.source:
         sets = [files_as_set(run, arguments.source, arguments.reference)]
     else:
@@ -126,7 +93,7 @@ def _translate(arguments: argparse.Namespace) -> None:
     if arguments.n_best < 1:
         raise UserError(f"--n-best {arguments.n_best}: at least 1")
     compiled = CompilationCounter()
-    translator = Translator.of(_loaded(arguments, arguments.runs))
+    translator = Translator.of(loaded_runs(arguments, arguments.runs))
     translate_lines(
         translator,
         arguments.input,
@@ -141,7 +108,7 @@ def _translate(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     from nmt_ls.decoding.files import score_files
 
-    (run,) = _loaded(arguments, [arguments.runs])
+    (run,) = loaded_runs(arguments, [arguments.runs])
     files = (arguments.source, arguments.target, arguments.output)
     score_files(run, *files, alignment=arguments.alignment)
 

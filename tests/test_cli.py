@@ -358,6 +358,11 @@ def test_strategies_and_distributions(run_dir, tmp_path):
         (["--set", "model.width=32"], "only decoding and evaluation"),
         (["--set", "decoding.top_k=3"], "decoding.top_k=3 has no effect"),
         (["--strategy", "sample", "--prefix", "w01"], "a prefix is for beam search"),
+        (["--strategy", "mbr", "--beam", "3"], "decoding.beam=3 has no effect"),
+        (
+            ["--set", "decoding.strategy=sample", "--set", "decoding.length_alpha=0.5"],
+            "decoding.length_alpha=0.5 has no effect with decoding.strategy=sample",
+        ),
         (["--temperature", "0"], "decoding.temperature"),
     ],
 )
