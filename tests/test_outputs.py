@@ -84,6 +84,23 @@ def test_what_was_done_stays_in_whole_lines(sign, written: str, kept, tmp_path: 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_is_not_lost_where_no_exception_gets_out() -> None:
+    class Collected:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    def interrupted() -> None:
+        with raising_terminated():
+            Collected()
+            time.sleep(10)
+
+    began = time.monotonic()
+    with pytest.raises(Terminated):
+        interrupted()
+    assert time.monotonic() - began < 10
+
+
 def run_settings(stdout, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "nmt_ls.cli", "settings"],

@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM. Training finishes the step, writes a checkpoint, then stops."""
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,15 +29,26 @@ def raising_terminated() -> Iterator[None]:
         signal.signal(number, before)
         raise Terminated
 
+    def again(unraisable: Any) -> None:
+        # Raised where Python can only drop it: in `__del__`, or in jax's callback of the collector.
+        if isinstance(unraisable.exc_value, Terminated):
+            signal.signal(signal.SIGTERM, end)
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            hook(unraisable)
+
+    hook = sys.unraisablehook
     before: Any = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
         signal.signal(signal.SIGTERM, end)
     except ValueError:  # not the main thread: signals are somebody else's
         yield
         return
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 
