@@ -1,5 +1,6 @@
 """Checkpoints: what is there is whole; what is damaged is found out."""
 
+import errno
 import logging
 import shutil
 from pathlib import Path
@@ -121,17 +122,43 @@ def test_damaged_ones_are_left_aside(
     again.close()
 
 
-def test_all_damaged(three: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_damaged(three: Path, tmp_path: Path) -> None:
+    """Training must not begin anew by itself, nor empty metrics.jsonl."""
     directory = tmp_path / "checkpoints"
     shutil.copytree(three, directory)
     for step in (4, 8, 12):
         flip(largest_file(directory / str(step)))
     checkpoints = Checkpoints(directory)
-    assert checkpoints.restore(state_of(0)) is None
-    assert caplog.text.count("is damaged") == 3
-    checkpoints.save(4, state_of(5), {"step": 4})
-    checkpoints.wait()
-    assert checkpoints.restore(state_of(0))[0] == 4
+    with pytest.raises(UserError, match=r"there are 4, 8, 12; .*\n.*nothing was changed"):
+        checkpoints.restore(state_of(0))
+    assert checkpoints.steps() == [4, 8, 12]
+    shutil.rmtree(directory / "8")
+    shutil.copytree(three / "8", directory / "8")
+    assert checkpoints.restore(state_of(0))[0] == 8
+    assert checkpoints.steps() == [4, 8], "older than the whole one: not read"
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        ValueError("FAILED_PRECONDITION: Failed to open: Too many open files"),
+        MemoryError(),
+    ],
+)
+def test_what_the_system_cannot_read_is_not_damaged(
+    three: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def read(*_: object) -> None:
+        raise error
+
+    checkpoints = Checkpoints(three)
+    monkeypatch.setattr(checkpoints, "_read", read)
+    for call in (checkpoints.restore, lambda like: checkpoints.params(12)):
+        with pytest.raises(MemoryError if isinstance(error, MemoryError) else OSError):
+            call(state_of(0))
+    assert checkpoints.steps() == [4, 8, 12]
     checkpoints.close()
 
 

@@ -1,6 +1,8 @@
 """Checkpoints: orbax directories `checkpoints/STEP/`, whole or absent, checked when read."""
 
+import errno
 import logging
+import os
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -19,12 +21,30 @@ log = logging.getLogger("nmt_ls")
 Tree = Any
 
 
+_NOT_THE_FILES = (
+    errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOMEM,
+)  # fmt: skip
+"""Errors of reading that say nothing about what is in a file: a later try may go well."""
+
+
 def _checksum(tree: Tree) -> int:
     """CRC-32 of all leaves: orbax notices a torn file, but not a flipped bit in an array."""
     value = 0
     for leaf in jax.tree.leaves(tree):
         value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
     return value
+
+
+def _raise_if_not_the_files(error: Exception) -> None:
+    """Raise an error of reading again, if it is not for what the files hold."""
+    if isinstance(error, MemoryError):
+        raise error
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _NOT_THE_FILES:
+        raise error
+    for number in _NOT_THE_FILES:  # tensorstore's are ValueErrors that end in the system's words
+        if os.strerror(number) in str(error):
+            raise OSError(number, " ".join(str(error).split())[:300]) from error
 
 
 def _quiet_options(**more: Any) -> ocp.CheckpointManagerOptions:
@@ -91,30 +111,63 @@ class Checkpoints:
             self._manager.delete(step)
 
     def restore(self, like: Tree) -> tuple[int, Tree, dict[str, Any]] | None:
-        """(step, state as numpy arrays, host values) of the newest whole checkpoint, or None.
+        """(step, state as numpy arrays, host values) of the newest whole checkpoint.
 
-        Damaged ones are left aside with a warning, under a name that is not a step's.
+        Damaged ones are left aside with a warning, under a name that is not a step's; but not
+        before an older one is known to be whole.
+
+        Returns:
+          None if there is no checkpoint at all.
+
+        Raises:
+          UserError: there are some, and none can be read; they stay where they are.
+          OSError, MemoryError: the system cannot read now, whatever is in the files.
         """
+        damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
-            found = self.restore_step(step, like)
-            if found is not None:
-                return step, *found
+            found = self._whole(step, like)
+            if isinstance(found, str):
+                damaged[step] = found
+                continue
+            for torn, reason in damaged.items():
+                self._set_aside(torn, reason)
+            return step, *found
+        if damaged:
+            steps = ", ".join(map(str, sorted(damaged)))
+            raise UserError(
+                f"no checkpoint in {self.directory} can be read (there are {steps};"
+                f" {next(iter(damaged.values()))})\n"
+                "put whole ones in their place, or train in another --run-dir; nothing was changed"
+            )
         return None
 
     def restore_step(self, step: int, like: Tree) -> tuple[Tree, dict[str, Any]] | None:
-        """(state as numpy arrays, host values) of one checkpoint; see `restore`."""
+        """(state as numpy arrays, host values) of one checkpoint; None if it was damaged.
+
+        See `restore`; the run has another one that is whole.
+        """
+        found = self._whole(step, like)
+        if isinstance(found, str):
+            self._set_aside(step, found)
+            return None
+        return found
+
+    def _whole(self, step: int, like: Tree) -> tuple[Tree, dict[str, Any]] | str:
+        """What a checkpoint holds, or what is wrong with it."""
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
         try:
             return self._read(step, target)
         except Exception as error:  # whatever tensorstore, json or orbax make of torn files
-            reason = " ".join(str(error).split())[:200]
-            log.warning("checkpoint %d is damaged (%s); using an older one", step, reason)
-            if is_main():
-                aside = self.directory / f"damaged-{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                (self.directory / str(step)).rename(aside)
-                self._manager.reload()
-        return None
+            _raise_if_not_the_files(error)
+            return " ".join(str(error).split())[:200]
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        log.warning("checkpoint %d is damaged (%s); using an older one", step, reason)
+        if is_main():
+            aside = self.directory / f"damaged-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.directory / str(step)).rename(aside)
+            self._manager.reload()
 
     def _read(self, step: int, target: Tree | None) -> tuple[Tree, dict[str, Any]]:
         restored = self._manager.restore(
@@ -139,6 +192,7 @@ class Checkpoints:
         try:
             state, _ = self._read(step, None)
         except Exception as error:
+            _raise_if_not_the_files(error)
             raise UserError(
                 f"checkpoint {self.directory / str(step)} is damaged; choose another with"
                 f" --checkpoint (there are {', '.join(map(str, self.steps()))})"
@@ -190,6 +244,7 @@ def load_average(directory: Path) -> tuple[dict[str, np.ndarray], list[int]]:
         if restored["host"]["checksum"] != _checksum(params):
             raise ValueError("checksum differs")
     except Exception as error:
+        _raise_if_not_the_files(error)
         raise UserError(f"{path} is damaged; make it anew with `nmt-ls average`") from error
     return params, restored["host"]["steps"]
 
