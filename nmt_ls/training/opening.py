@@ -11,6 +11,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
+from nmt_ls.training.lock import LOCK
 from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.runs import environment
 
@@ -144,7 +145,8 @@ def _may_be_begun(run_dir: Path) -> bool:
         raise UserError(f"{run_dir} is a file; choose another --run-dir")
     if not (run_dir / "config.yaml").exists():
         return all(
-            any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
+            found.name == LOCK
+            or any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
             for found in run_dir.iterdir()
         )
     checkpoints = run_dir / "checkpoints"

@@ -16,6 +16,7 @@ from nmt_ls.parallel import barrier, is_main, to_host
 from nmt_ls.training.bookkeeping import DIVERGED, Bookkeeping, Diverged, as_saved, strength_of
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.groups import Member, check_together
+from nmt_ls.training.lock import alone_in
 from nmt_ls.training.loop import train
 from nmt_ls.training.objective import LossData, loss_data
 from nmt_ls.training.opening import check_run, open_run
@@ -66,7 +67,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
 
     Raises:
       UserError: members that cannot train together; a run directory belongs to another
-        configuration; the batches do not fit in memory.
+        configuration; another process trains in one; the batches do not fit in memory.
       Interrupted: after SIGTERM or Ctrl-C.
       SomeDiverged: when all else is done, if members had no finite gradient for
         `training.max_skipped` steps in a row.
@@ -79,6 +80,12 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
     if is_main():
         for m in members:  # all, before anything is written
             check_run(m.run_dir, m.config, m.data)
+    with alone_in([m.run_dir for m in members]):
+        return _fit_together(members, way or default_way())
+
+
+def _fit_together(members: Sequence[Member], way: Way) -> list[int]:
+    if is_main():
         for m in members:
             open_run(m.run_dir, m.config, m.data)
     barrier("run directories")
@@ -97,7 +104,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
                 waiting.append(i)
         trained = set(waiting)
         while waiting:
-            for i, run in _train_furthest(members, waiting, checkpoints, way or default_way()):
+            for i, run in _train_furthest(members, waiting, checkpoints, way):
                 waiting.remove(i)
                 steps[i] = run.progress.step
                 if run.diverged is None:

@@ -23,9 +23,10 @@ from nmt_ls.training.bookkeeping import (
 )
 from nmt_ls.training.checkpoints import Checkpoints, average_steps, set_average_aside, steps_in
 from nmt_ls.training.interruption import Interrupted
+from nmt_ls.training.lock import alone_in
 from nmt_ls.training.loop import train
 from nmt_ls.training.objective import loss_data
-from nmt_ls.training.opening import open_run
+from nmt_ls.training.opening import check_run, open_run
 from nmt_ls.training.optimizer import Hyperparameters
 from nmt_ls.training.programs import compiled_step, decisive
 from nmt_ls.training.progress import Progress
@@ -63,10 +64,25 @@ def fit(
       teacher: the run of `loss.graduated_run`.
 
     Raises:
-      UserError: the directory belongs to another configuration; the batch does not fit in memory.
+      UserError: the directory belongs to another configuration; another process trains in it; the
+        batch does not fit in memory.
       Interrupted: after SIGTERM or Ctrl-C.
       Diverged: after `training.max_skipped` steps in a row without a finite gradient.
     """
+    if is_main():
+        check_run(run_dir, config, data)  # before anything is written
+    with alone_in([run_dir]):
+        return _fit(config, data, run_dir, validate, initial_params, teacher)
+
+
+def _fit(
+    config: Config,
+    data: PreparedData,
+    run_dir: Path,
+    validate: Validate | None,
+    initial_params: dict[str, np.ndarray] | None,
+    teacher: LoadedRun | None,
+) -> int:
     if is_main():
         open_run(run_dir, config, data)
         (run_dir / DIVERGED).unlink(missing_ok=True)  # it is tried once more
