@@ -12,8 +12,10 @@ from tiny import tiny_config, tiny_data, with_loss, with_training
 from nmt_ls.config import Config
 from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
+from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
-from nmt_ls.training.opening import open_run
+from nmt_ls.study.runs import _inputs_of
+from nmt_ls.training.opening import begun_subwords, open_run
 from nmt_ls.training.trainer import fit
 
 
@@ -123,8 +125,33 @@ def test_more_steps_under_a_schedule_of_epsilon(prepared, tmp_path: Path) -> Non
 def test_other_text_is_refused(prepared, tmp_path: Path) -> None:
     config, data = prepared
     begin(tmp_path, config, data)
+    # Another version of SentencePiece, and the subwords are the same.
+    upgraded = dataclasses.replace(data, fingerprint="1" * 32)
+    open_run(tmp_path, config, upgraded)
     with pytest.raises(UserError, match="other text"):
-        open_run(tmp_path, config, dataclasses.replace(data, fingerprint="0" * 32))
+        open_run(tmp_path, config, dataclasses.replace(data, fingerprint="0" * 32, text="0" * 32))
+    stored = json.loads((tmp_path / "data.json").read_text())
+    del stored["text"]  # begun by a version that did not store it
+    (tmp_path / "data.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="another version of sentencepiece"):
+        open_run(tmp_path, config, data)
+    open_run(tmp_path, config, upgraded)
+
+
+def test_other_subwords_are_refused(prepared, tmp_path: Path) -> None:
+    """The ids of a run's vocabulary must not change their meaning under it."""
+    config, data = prepared
+    assert begun_subwords(tmp_path) is None
+    begin(tmp_path, config, data)
+    other = Subwords.train(lambda: ["w01 x"], lambda: ["y"], config.subwords, pretokenized=True)
+    with pytest.raises(UserError, match="has other subwords than this text gives now"):
+        open_run(tmp_path, config, dataclasses.replace(data, subwords=other))
+    assert begun_subwords(tmp_path).fingerprint == data.subwords.fingerprint
+    # A run that was begun with those goes on with them, whatever the cache has.
+    other.save(tmp_path)
+    found = _inputs_of(config, [tmp_path])[0]
+    assert found.subwords.fingerprint == other.fingerprint
+    open_run(tmp_path, config, found)
 
 
 def test_somebody_elses_folder_is_refused(prepared, tmp_path: Path) -> None:
@@ -161,7 +188,7 @@ def test_without_a_checkpoint_it_begins_anew(prepared, tmp_path: Path) -> None:
     assert load_resolved(tmp_path / "config.yaml") == other
     assert not {"metrics.jsonl", "diverged.json"} & {path.name for path in tmp_path.iterdir()}
     assert not (tmp_path / "source_subwords.model").exists()
-    text = dataclasses.replace(data, fingerprint="0" * 32)
+    text = dataclasses.replace(data, fingerprint="0" * 32, text="0" * 32)
     open_run(tmp_path, other, text)
     assert json.loads((tmp_path / "data.json").read_text())["fingerprint"] == "0" * 32
 

@@ -274,6 +274,25 @@ def test_given_subwords_are_not_trained_again(tmp_path: Path) -> None:
     assert from_file.fingerprint == found.fingerprint
 
 
+def test_a_run_goes_on_with_its_own_subwords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is gone, and another version of SentencePiece would train others."""
+    config = config_of(tmp_path, PAIRS)
+    first = quietly(config)
+    begun = Subwords.train(lambda: ENGLISH, lambda: GERMAN, SubwordsConfig(vocab_size=130))
+    assert quietly(config, begun=first.subwords).train.cache_files == first.train.cache_files
+    found = quietly(config, begun=begun)
+    assert found.subwords == begun
+    assert (found.fingerprint, found.text) == (first.fingerprint, first.text)
+    assert found.train["target_ids"][0] == begun.encode_target([GERMAN[0]])[0]
+    monkeypatch.setattr("nmt_ls.data.prepare.version", lambda package: "99")
+    upgraded = quietly(config)
+    assert upgraded.fingerprint != first.fingerprint
+    assert upgraded.text == first.text
+    assert quietly(change(config, max_length=9)).text != first.text
+
+
 def test_a_sample_of_the_sentences_trains_the_subwords(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

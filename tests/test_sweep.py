@@ -35,6 +35,7 @@ from nmt_ls.study.runs import is_trained
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
+from nmt_ls.training import opening as opening_module
 from nmt_ls.training import trainer as trainer_module
 from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.checkpoints import Checkpoints, save_average
@@ -65,11 +66,17 @@ class Workshop:
         self.work: list[tuple[str, str, object]] = []
         self.moments = -1
         self.text = "text"
+        subwords = SimpleNamespace(fingerprint="subwords")
         monkeypatch.setattr(
             runs_module,
             "_inputs_of",
-            lambda _: (SimpleNamespace(fingerprint=self.text), None, None),
+            lambda *_: (
+                SimpleNamespace(fingerprint=self.text, text=self.text, subwords=subwords),
+                None,
+                None,
+            ),
         )
+        monkeypatch.setattr(opening_module, "Subwords", SimpleNamespace(load=lambda _: subwords))
         monkeypatch.setattr(runs_module, "make_validator", lambda *_: None)
         monkeypatch.setattr(runs_module, "groups_of", lambda members: [[m] for m in members])
         monkeypatch.setattr(

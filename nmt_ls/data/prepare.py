@@ -13,6 +13,7 @@ import numpy as np
 
 from nmt_ls.config import Config, DataConfig
 from nmt_ls.data import corpora
+from nmt_ls.data.batches import random_order
 from nmt_ls.data.cache import cache_root, cached_folder, hash_of, read_table, write_table
 from nmt_ls.data.evaluation_sets import CORPUS_SEED, EvaluationSet, load_evaluation_set
 from nmt_ls.data.filtering import FEATURES, Counts, batches, encoded, first_of_identical
@@ -28,6 +29,9 @@ UNK_TOLERATED = 0.001
 TRAINING_CHARACTERS = 40_000_000
 """Subwords are trained on a sample of at most so many: SentencePiece's unigram trainer takes some
 23 bytes of memory for each."""
+
+_SAMPLE = 4
+"""The purpose of that sample's random order; `batches.py` has 1 to 3."""
 
 Log = Callable[[str], None]
 
@@ -48,18 +52,26 @@ class PreparedData:
     """pairs_read, removed (by filter), pairs_kept, tokens (by side, `eos` included), unk_share
     (by split and side)."""
     fingerprint: str
-    """Digest of all that decided the table."""
+    """Digest of all that decided the table, SentencePiece's version among it."""
+    text: str
+    """Digest of the training text and of what is left out of it, whatever the subwords."""
     validation: EvaluationSet | None
 
 
 def prepare(
-    config: Config, *, subwords: Subwords | None = None, log: Log = _to_stderr
+    config: Config,
+    *,
+    subwords: Subwords | None = None,
+    begun: Subwords | None = None,
+    log: Log = _to_stderr,
 ) -> PreparedData:
     """The training table, the subwords and the validation set of a configuration.
 
     Args:
         config: `data` and `subwords` are used.
         subwords: Use these instead of training or reading any (fine-tuning).
+        begun: Of a run that goes on with this text: used where the cache has lost them, since
+            another version of SentencePiece might train others.
         log: Takes progress and warnings, a line at a time.
 
     Returns:
@@ -77,6 +89,9 @@ def prepare(
     content = corpora.content_fingerprint(data.train, data, CORPUS_SEED, key="data.train")
     fingerprint = _fingerprint(config, content, subwords)
     folder = cache_root(data) / fingerprint
+    if subwords is None and begun is not None and not _has_subwords(folder, begun):
+        subwords = begun
+        folder = cache_root(data) / _fingerprint(config, content, subwords)
 
     def build(building: Path) -> None:
         _build(building, config, subwords, log)
@@ -96,8 +111,16 @@ def prepare(
         subwords=found,
         report=report,
         fingerprint=fingerprint,
+        text=hash_of({"format": FORMAT, "content": content, **_text_settings(data)}),
         validation=validation,
     )
+
+
+def _has_subwords(folder: Path, subwords: Subwords) -> bool:
+    try:
+        return Subwords.load(folder).fingerprint == subwords.fingerprint
+    except UserError:
+        return False
 
 
 def _check_evaluation_files(data: DataConfig, log: Log) -> None:
@@ -128,10 +151,16 @@ def _fingerprint(config: Config, content: str, subwords: Subwords | None) -> str
             "sentencepiece": version("sentencepiece"),
             "content": content,
             "subwords": subwords.fingerprint if subwords is not None else settings,
-            "pretokenized": [data.pretokenized, data.joiner],
-            "filters": [data.max_length, data.max_length_ratio, data.deduplicate],
+            **_text_settings(data),
         }
     )
+
+
+def _text_settings(data: DataConfig) -> dict[str, Any]:
+    return {
+        "pretokenized": [data.pretokenized, data.joiner],
+        "filters": [data.max_length, data.max_length_ratio, data.deduplicate],
+    }
 
 
 def _build(folder: Path, config: Config, subwords: Subwords | None, log: Log) -> None:
@@ -205,7 +234,7 @@ def _sample(pairs: datasets.Dataset, config: Config) -> np.ndarray | None:
     if len(pairs) <= most:
         return None
     chosen = np.zeros(len(pairs), bool)
-    chosen[np.random.default_rng(0).choice(len(pairs), most, replace=False)] = True
+    chosen[random_order(_SAMPLE, size=len(pairs))[:most]] = True
     return chosen
 
 

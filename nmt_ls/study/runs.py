@@ -31,6 +31,7 @@ from nmt_ls.parallel import barrier, is_main
 from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.checkpoints import Checkpoints, average_steps
 from nmt_ls.training.groups import Member, groups_of
+from nmt_ls.training.opening import begun_subwords, check_data
 from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import (
@@ -72,19 +73,14 @@ def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
     begun = [run_dir for run_dir in run_dirs if (run_dir / "config.yaml").exists()]
     if not begun:
         return
-    fingerprint = _inputs_of(config)[0].fingerprint
+    data = _inputs_of(config, begun)[0]
     for run_dir in begun:
-        report = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
-        if report["fingerprint"] != fingerprint:
-            raise UserError(
-                f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
-                "choose another --run-dir, or go back to the text it was begun with"
-            )
+        check_data(run_dir, data)
 
 
 def train_run(config: Config, run_dir: Path) -> int:
     """Train a run to its end, or continue it; returns its last step."""
-    data, start, teacher = _inputs_of(config)
+    data, start, teacher = _inputs_of(config, [run_dir])
     return fit(
         config,
         data,
@@ -117,7 +113,8 @@ def train_group(
     for config, run_dir in zip(configs, run_dirs, strict=True):
         key = data_key(config)
         if key not in inputs:
-            inputs[key] = _inputs_of(config)
+            alike = [d for c, d in zip(configs, run_dirs, strict=True) if data_key(c) == key]
+            inputs[key] = _inputs_of(config, alike)
         data, start, teacher = inputs[key]
         params = start.params if start else None
         validate = make_validator(config, data)
@@ -150,11 +147,17 @@ def train_group(
         raise diverged[0] if len(diverged) == 1 else Diverged("; ".join(map(str, diverged)))
 
 
-def _inputs_of(config: Config) -> tuple[PreparedData, LoadedRun | None, LoadedRun | None]:
-    """(data, the run that a fine-tuning starts from, the run whose confidences graduate ε)."""
+def _inputs_of(
+    config: Config, run_dirs: Sequence[Path] = ()
+) -> tuple[PreparedData, LoadedRun | None, LoadedRun | None]:
+    """(data, the run that a fine-tuning starts from, the run whose confidences graduate ε).
+
+    `run_dirs` are those of runs with these inputs: one that has begun has their subwords.
+    """
     start, teacher = _start_of(config), _teacher_of(config)
-    subwords_of = start or teacher
-    data = prepare(config, subwords=subwords_of.subwords if subwords_of else None, log=log.info)
+    given = start or teacher
+    begun = next(filter(None, map(begun_subwords, run_dirs)), None)
+    data = prepare(config, subwords=given.subwords if given else None, begun=begun, log=log.info)
     if teacher is not None and teacher.subwords.fingerprint != data.subwords.fingerprint:
         raise UserError(
             f"the loss's teacher {teacher.run_dir} has other subwords than"

@@ -1,12 +1,14 @@
 """How a run directory begins, and whether what is there may be continued."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
+from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
@@ -84,9 +86,40 @@ def _refused(run_dir: Path, config: Config) -> list[tuple[str, Any, Any]]:
     return [d for d in differences(stored, config) if not may_differ(d[0], config)]
 
 
-def _has_data_of(run_dir: Path, data: PreparedData) -> bool:
-    stored = json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
-    return stored["fingerprint"] == data.fingerprint
+def begun_subwords(run_dir: Path) -> Subwords | None:
+    """The subwords of a run that has begun and must go on with them; None of one that has not."""
+    begun = (run_dir / "config.yaml").exists() and not _may_be_begun(run_dir)
+    return Subwords.load(run_dir) if begun else None
+
+
+def check_data(run_dir: Path, data: PreparedData) -> None:
+    """Check that a run that has begun was trained on this text, with these subwords.
+
+    Raises:
+      UserError: it was not.
+    """
+    stored = _stored_data(run_dir)
+    if not _is_text_of(stored, data):
+        package = "" if "text" in stored else " (or another version of sentencepiece)"
+        raise UserError(
+            f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
+            f"choose another --run-dir, or go back to the text{package} it was begun with"
+        )
+    if Subwords.load(run_dir).fingerprint != data.subwords.fingerprint:
+        raise UserError(
+            f"{run_dir} has other subwords than this text gives now (SentencePiece"
+            f" {version('sentencepiece')})\n"
+            "choose another --run-dir, or go back to the subwords it was begun with"
+        )
+
+
+def _stored_data(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "data.json").read_text(encoding="utf-8"))
+
+
+def _is_text_of(stored: dict[str, Any], data: PreparedData) -> bool:
+    # Runs begun by older versions have only the digest that SentencePiece's version is part of.
+    return stored["fingerprint"] == data.fingerprint or stored.get("text") == data.text
 
 
 def check_attention(config: Config) -> None:
@@ -112,11 +145,8 @@ def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     check_settings(run_dir, config)
     if _may_be_begun(run_dir):
         check_attention(config)
-    elif not _has_data_of(run_dir, data):
-        raise UserError(
-            f"{run_dir} was trained on other text or other subwords than data.train gives now\n"
-            "choose another --run-dir, or go back to the text it was begun with"
-        )
+    else:
+        check_data(run_dir, data)
 
 
 _FIRST_FILES = (
@@ -170,7 +200,7 @@ def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     check_run(run_dir, config, data)
     begun = (run_dir / "config.yaml").exists()
     if run_dir.exists() and not (
-        begun and not _refused(run_dir, config) and _has_data_of(run_dir, data)
+        begun and not _refused(run_dir, config) and _is_text_of(_stored_data(run_dir), data)
     ):
         for left in run_dir.iterdir():
             if any(left.name == n or _is_unfinished(left.name, n) for n in _FIRST_FILES):
@@ -179,7 +209,7 @@ def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
             (run_dir / name).unlink(missing_ok=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     data.subwords.save(run_dir)
-    report = {**data.report, "fingerprint": data.fingerprint}
+    report = {**data.report, "fingerprint": data.fingerprint, "text": data.text}
     write_beside(run_dir / "data.json", json.dumps(report, indent=1) + "\n")
     write_beside(run_dir / "environment.json", json.dumps(environment(), indent=1) + "\n")
     # Last: a directory with config.yaml has the other files too.
