@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from tiny import tiny_config, tiny_data, with_loss, with_training
 
@@ -16,6 +17,7 @@ from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.study.runs import _inputs_of
 from nmt_ls.training.opening import begun_subwords, open_run
+from nmt_ls.training.runs import LoadedRun
 from nmt_ls.training.trainer import fit
 
 
@@ -152,6 +154,19 @@ def test_other_subwords_are_refused(prepared, tmp_path: Path) -> None:
     found = _inputs_of(config, [tmp_path])[0]
     assert found.subwords.fingerprint == other.fingerprint
     open_run(tmp_path, config, found)
+
+
+def test_another_state_of_the_teacher_is_refused(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    params = {"w": np.ones(3, np.float32)}
+    teacher = LoadedRun(tmp_path / "teacher", config, data.subwords, params, "300")
+    run = tmp_path / "run"
+    begin(run, config, data)
+    open_run(run, config, data, teacher)  # begun by a version that did not store it
+    open_run(run, config, data, dataclasses.replace(teacher, checkpoint="average of 300"))
+    further = dataclasses.replace(teacher, params={"w": np.zeros(3, np.float32)}, checkpoint="400")
+    with pytest.raises(UserError, match=r"300 of its teacher .*other parameters \(400\)"):
+        open_run(run, config, data, further)
 
 
 def test_somebody_elses_folder_is_refused(prepared, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _NOT_THE_FILES = (
 """Errors of reading that say nothing about what is in a file: a later try may go well."""
 
 
-def _checksum(tree: Tree) -> int:
+def checksum(tree: Tree) -> int:
     """CRC-32 of all leaves: orbax notices a torn file, but not a flipped bit in an array."""
     value = 0
     for leaf in jax.tree.leaves(tree):
@@ -96,7 +96,7 @@ class Checkpoints:
             return
         # Our own copy: the next step donates these buffers.
         copy = jax.tree.map(np.array, to_host(state))
-        record = {**host, "checksum": _checksum(copy)}
+        record = {**host, "checksum": checksum(copy)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -178,7 +178,7 @@ class Checkpoints:
         )
         state = jax.tree.map(np.asarray, restored["state"])
         host = dict(restored["host"])
-        if host.pop("checksum") != _checksum(state):
+        if host.pop("checksum") != checksum(state):
             raise ValueError("checksum differs")
         return state, host
 
@@ -218,7 +218,7 @@ def save_average(directory: Path, params: Mapping[str, np.ndarray], steps: list[
             beside,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave({"params": dict(params)}),
-                host=ocp.args.JsonSave({"steps": steps, "checksum": _checksum(dict(params))}),
+                host=ocp.args.JsonSave({"steps": steps, "checksum": checksum(dict(params))}),
             ),
         )
     old = directory / "average.old"
@@ -241,7 +241,7 @@ def load_average(directory: Path) -> tuple[dict[str, np.ndarray], list[int]]:
                 ),
             )
         params = {k: np.asarray(v) for k, v in restored["state"]["params"].items()}
-        if restored["host"]["checksum"] != _checksum(params):
+        if restored["host"]["checksum"] != checksum(params):
             raise ValueError("checksum differs")
     except Exception as error:
         _raise_if_not_the_files(error)

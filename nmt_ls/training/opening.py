@@ -13,9 +13,10 @@ from nmt_ls.errors import UserError
 from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
+from nmt_ls.training.checkpoints import checksum
 from nmt_ls.training.lock import LOCK
 from nmt_ls.training.optimizer import depends_on_max_steps
-from nmt_ls.training.runs import environment
+from nmt_ls.training.runs import LoadedRun, environment
 
 # What a continued run may change: nothing here decides a parameter's value at a given step.
 _FREE_SECTIONS = (
@@ -135,18 +136,34 @@ def check_attention(config: Config) -> None:
         )
 
 
-def check_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+def _check_teacher(run_dir: Path, teacher: LoadedRun | None) -> None:
+    stored = _stored_data(run_dir).get("teacher")
+    if teacher is None or stored is None:  # begun by a version that did not store it
+        return
+    if stored["checksum"] != checksum(teacher.params):
+        raise UserError(
+            f"{run_dir} was begun with checkpoint {stored['checkpoint']} of its teacher"
+            f" {teacher.run_dir}, which now gives other parameters ({teacher.checkpoint})\n"
+            "choose another --run-dir, or bring the teacher's checkpoints back to what they were"
+        )
+
+
+def check_run(
+    run_dir: Path, config: Config, data: PreparedData, teacher: LoadedRun | None = None
+) -> None:
     """Check that a run directory may be continued with this configuration, or made.
 
     Raises:
       UserError: it belongs to another configuration or other data; the differing keys are named;
-        what `check_attention` raises where the run begins.
+        its teacher has since been trained further or averaged; what `check_attention` raises where
+        the run begins.
     """
     check_settings(run_dir, config)
     if _may_be_begun(run_dir):
         check_attention(config)
     else:
         check_data(run_dir, data)
+        _check_teacher(run_dir, teacher)
 
 
 _FIRST_FILES = (
@@ -189,7 +206,9 @@ def _is_unfinished(found: str, name: str) -> bool:
     return found == f"{name}.tmp" or found.startswith(f".{name}.")
 
 
-def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
+def open_run(
+    run_dir: Path, config: Config, data: PreparedData, teacher: LoadedRun | None = None
+) -> None:
     """Make a run directory, or check that the one there may be continued with this configuration.
 
     A run that has no checkpoint yet is begun anew if it has other settings or other data.
@@ -197,7 +216,7 @@ def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     Raises:
       UserError: see `check_run`.
     """
-    check_run(run_dir, config, data)
+    check_run(run_dir, config, data, teacher)
     begun = (run_dir / "config.yaml").exists()
     if run_dir.exists() and not (
         begun and not _refused(run_dir, config) and _is_text_of(_stored_data(run_dir), data)
@@ -210,6 +229,9 @@ def open_run(run_dir: Path, config: Config, data: PreparedData) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     data.subwords.save(run_dir)
     report = {**data.report, "fingerprint": data.fingerprint, "text": data.text}
+    if teacher is not None:
+        state = {"checkpoint": teacher.checkpoint, "checksum": checksum(teacher.params)}
+        report["teacher"] = state
     write_beside(run_dir / "data.json", json.dumps(report, indent=1) + "\n")
     write_beside(run_dir / "environment.json", json.dumps(environment(), indent=1) + "\n")
     # Last: a directory with config.yaml has the other files too.

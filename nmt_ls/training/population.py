@@ -79,7 +79,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
     check_together(members)
     if is_main():
         for m in members:  # all, before anything is written
-            check_run(m.run_dir, m.config, m.data)
+            check_run(m.run_dir, m.config, m.data, m.teacher)
     with alone_in([m.run_dir for m in members]):
         return _fit_together(members, way or default_way())
 
@@ -87,7 +87,7 @@ def fit_population(members: Sequence[Member], *, way: Way | None = None) -> list
 def _fit_together(members: Sequence[Member], way: Way) -> list[int]:
     if is_main():
         for m in members:
-            open_run(m.run_dir, m.config, m.data)
+            open_run(m.run_dir, m.config, m.data, m.teacher)
     barrier("run directories")
     steps = [0] * len(members)
     reasons = {m.run_dir: reason for m in members if (reason := _diverged_before(m.run_dir))}

@@ -70,7 +70,7 @@ def fit(
       Diverged: after `training.max_skipped` steps in a row without a finite gradient.
     """
     if is_main():
-        check_run(run_dir, config, data)  # before anything is written
+        check_run(run_dir, config, data, teacher)  # before anything is written
     with alone_in([run_dir]):
         return _fit(config, data, run_dir, validate, initial_params, teacher)
 
@@ -84,7 +84,7 @@ def _fit(
     teacher: LoadedRun | None,
 ) -> int:
     if is_main():
-        open_run(run_dir, config, data)
+        open_run(run_dir, config, data, teacher)
         (run_dir / DIVERGED).unlink(missing_ok=True)  # it is tried once more
     barrier("run directory")
     checkpoints = Checkpoints(run_dir / "checkpoints")
