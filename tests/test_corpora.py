@@ -100,10 +100,13 @@ def test_several_references_and_size(tmp_path: Path, data: DataConfig) -> None:
 @pytest.mark.parametrize(("first", "second"), [(3, 2), (2, 3), (1, 3)])
 def test_unequal_line_counts(tmp_path: Path, data: DataConfig, first: int, second: int) -> None:
     write(tmp_path, a_en="x\n" * first, a_de="y\n" * second)
-    assert refused(TEXT, data) == (
-        f"a.en has {first} lines but a.de has {second}; "
-        "line n of one must be the translation of line n of the other"
-    )
+    for size in (0, 9):  # also where more pairs are asked for than there are
+        assert refused(dataclasses.replace(TEXT, size=size), data) == (
+            f"a.en has {first} lines but a.de has {second}; "
+            "line n of one must be the translation of line n of the other"
+        )
+    first_pair = dataclasses.replace(TEXT, size=1)
+    assert rows_of(load_pairs(first_pair, data, seed=1)) == [("x", ["y"])]
 
 
 def test_files_that_are_not_there(tmp_path: Path, data: DataConfig) -> None:

@@ -133,7 +133,7 @@ def _tables(corpus: CorpusConfig, data: DataConfig, seed: int, key: str) -> Iter
         return
     rows: Iterable[tuple[str, Sequence[str]]]
     if corpus.kind == "text":
-        rows = files.text_rows(files.text_files(corpus, data, key), whole=not corpus.size)
+        rows = files.text_rows(files.text_files(corpus, data, key))
     elif corpus.kind == "tsv":
         rows = files.tsv_rows(files.one_file(corpus, data, key), corpus)
     elif corpus.kind == "jsonl":

@@ -68,11 +68,12 @@ def _lines(path: Path) -> Iterator[str]:
             yield _decoded(line, path, number)
 
 
-def text_rows(paths: list[Path], *, whole: bool) -> Iterator[tuple[str, list[str]]]:
-    """(source, references) of aligned files; `whole`: also look for lines after the last pair.
+def text_rows(paths: list[Path]) -> Iterator[tuple[str, list[str]]]:
+    """(source, references) of aligned files.
 
     Raises:
-        UserError: unequal numbers of lines, or a line that is not UTF-8.
+        UserError: unequal numbers of lines, where that shows before or behind the last pair that
+            is asked for; a line that is not UTF-8.
     """
     columns = [_lines(path) for path in paths]
     source, *targets = columns
@@ -82,7 +83,7 @@ def text_rows(paths: list[Path], *, whole: bool) -> Iterator[tuple[str, list[str
         if any(other is nothing for other in others):
             _refuse_unequal(paths)
         yield first, others  # type: ignore[misc]
-    if whole and any(next(column, nothing) is not nothing for column in targets):
+    if any(next(column, nothing) is not nothing for column in targets):
         _refuse_unequal(paths)
 
 
