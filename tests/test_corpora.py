@@ -253,6 +253,23 @@ def test_what_is_in_a_file_counts_not_where_it_lies(tmp_path: Path, data: DataCo
     assert content_fingerprint(corpus, there, 1) != here
 
 
+def test_what_is_in_a_folder_counts_not_where_it_lies(tmp_path: Path, data: DataConfig) -> None:
+    corpus = CorpusConfig(kind="datasets", path="here")
+    (tmp_path / "here").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "here" / f"{split}.jsonl").write_text(f'{{"en": "{split}", "de": "b"}}\n')
+    here = content_fingerprint(corpus, data, 1, key="data.train")
+    assert rows_of(load_pairs(corpus, data, seed=1, key="data.train")) == [("train", ["b"])]
+    assert content_fingerprint(corpus, data, 1, key="data.tests.a") != here, "another split"
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    os.utime(moved / "train.jsonl", (1, 1))
+    (moved / ".DS_Store").touch()
+    there = dataclasses.replace(corpus, path="there")
+    assert content_fingerprint(there, data, 1, key="data.train") == here
+    (moved / "train.jsonl").write_text('{"en": "train", "de": "c"}\n')
+    assert content_fingerprint(there, data, 1, key="data.train") != here
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl", "arrow"])
 def test_files_that_datasets_reads(tmp_path: Path, data: DataConfig, suffix: str) -> None:
     table = datasets.Dataset.from_dict({"en": ["a", "b"], "de": ["x", "y"], "id": [1, 2]})

@@ -65,7 +65,7 @@ def load(corpus: CorpusConfig, data: DataConfig, key: str, split: str) -> datase
 def _load(corpus: CorpusConfig, data: DataConfig, key: str, split: str) -> datasets.Dataset:
     local = Path(data.root).expanduser() / Path(corpus.path).expanduser()
     suffix = Path(corpus.path).suffix.lower()
-    if (local / "state.json").is_file() or (local / "dataset_dict.json").is_file():
+    if _is_saved(local):
         return _saved(local, corpus, key, split)
     if local.is_dir():
         return datasets.load_dataset(str(local), corpus.name or None, split=corpus.split or split)
@@ -87,6 +87,17 @@ def local_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
     if local.suffix.lower() not in _BUILDERS or local.is_dir():
         return []
     return [local] if local.is_file() else sorted(map(Path, glob.glob(str(local))))
+
+
+def folder_of_files(corpus: CorpusConfig, data: DataConfig) -> Path | None:
+    """The local folder of files that `corpus.path` names; None for all else, saved ones too."""
+    local = Path(data.root).expanduser() / Path(corpus.path).expanduser()
+    return local if local.is_dir() and not _is_saved(local) else None
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether it was written by `save_to_disk`."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _saved(folder: Path, corpus: CorpusConfig, key: str, split: str) -> datasets.Dataset:
