@@ -17,6 +17,7 @@ from typing import Any
 from nmt_ls.cli_parser import make_parser
 from nmt_ls.cli_runs import loaded_runs
 from nmt_ls.errors import UserError
+from nmt_ls.messages import Handler, tell
 from nmt_ls.outputs import begin_stdout, destination, end_stdout
 from nmt_ls.training.interruption import Interrupted, Terminated, raising_terminated
 
@@ -208,7 +209,7 @@ _READING = ("translate", "score", "evaluate")
 
 def _quiet() -> None:
     """Our own lines on stderr, and nobody else's chatter."""
-    handler = logging.StreamHandler()
+    handler = Handler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
@@ -248,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:
-        print(f"nmt-ls: {error}", file=sys.stderr)
+        tell(f"nmt-ls: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -270,13 +271,13 @@ def _failed(error: Exception, verb: str) -> int:
     if isinstance(error, JobFailed):  # it has said why
         return error.status if error.status > 0 else 128 - error.status
     if isinstance(error, Interrupted):
-        print(f"nmt-ls: {error}", file=sys.stderr)
+        tell(f"nmt-ls: {error}")
         return 128 + error.signal_number
     if "No space left" in str(error):
         kept = "; the last checkpoint is whole" if verb in _TRAINING else ""
-        print(f"nmt-ls: no space left on the disk{kept}", file=sys.stderr)
+        tell(f"nmt-ls: no space left on the disk{kept}")
     elif isinstance(error, OSError | Diverged):
-        print(f"nmt-ls: {' '.join(str(error).split())[:400]}", file=sys.stderr)
+        tell(f"nmt-ls: {' '.join(str(error).split())[:400]}")
     else:
         log.exception("nmt-ls failed")
     return 1

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from nmt_ls.data.evaluation_sets import CORPUS_SEED, EvaluationSet, load_evaluat
 from nmt_ls.data.filtering import FEATURES, Counts, batches, encoded, first_of_identical
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
+from nmt_ls.messages import tell
 
 FORMAT = 1
 """Counts changes of the tokenised table; part of every fingerprint."""
@@ -34,10 +34,6 @@ _SAMPLE = 4
 """The purpose of that sample's random order; `batches.py` has 1 to 3."""
 
 Log = Callable[[str], None]
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass
@@ -63,7 +59,7 @@ def prepare(
     *,
     subwords: Subwords | None = None,
     begun: Subwords | None = None,
-    log: Log = _to_stderr,
+    log: Log = tell,
 ) -> PreparedData:
     """The training table, the subwords and the validation set of a configuration.
 

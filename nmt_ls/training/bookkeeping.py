@@ -15,6 +15,7 @@ from nmt_ls.config import Config
 from nmt_ls.data.batches import Batch, BatchPlan
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.losses import scheduled_smoothing
+from nmt_ls.messages import unheard
 from nmt_ls.outputs import write_beside
 from nmt_ls.parallel import is_main
 from nmt_ls.training.checkpoints import Checkpoints
@@ -156,7 +157,8 @@ class Bookkeeping:
         text = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, float))
         if is_main():
             mark = " *" if improved else ""
-            tqdm.write(f"{name}step {done}: validation {text}{mark}", file=sys.stderr)
+            with unheard():
+                tqdm.write(f"{name}step {done}: validation {text}{mark}", file=sys.stderr)
         return improved
 
     def write(self, record: dict[str, Any], *, to_log: bool = False, name: str = "") -> None:

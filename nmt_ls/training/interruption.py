@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from nmt_ls.messages import tell
+
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: the step was finished and a checkpoint written."""
@@ -60,7 +62,7 @@ def collect_signals() -> Iterator[list[int]]:
     def note(number: int, _frame: object) -> None:
         received.append(number)
         signal.signal(number, before[number])
-        print("\nfinishing this step and writing a checkpoint …", file=sys.stderr)
+        tell("\nfinishing this step and writing a checkpoint …")
 
     before: dict[int, Any] = {}
     try:
