@@ -273,7 +273,7 @@ def _failed(error: Exception, verb: str) -> int:
     if isinstance(error, Interrupted):
         tell(f"nmt-ls: {error}")
         return 128 + error.signal_number
-    if "No space left" in str(error):
+    if any(words in str(error) for words in ("No space left", "quota exceeded")):
         kept = "; the last checkpoint is whole" if verb in _TRAINING else ""
         tell(f"nmt-ls: no space left on the disk{kept}")
     elif isinstance(error, OSError | Diverged):

@@ -1,5 +1,6 @@
 """The command line end to end on a tiny model: every verb, exit statuses, bad input."""
 
+import errno
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import yaml
 from tiny import sentence_pairs
 
 from nmt_ls import cli
-from nmt_ls.cli import main
+from nmt_ls.cli import _VERBS, main
 from nmt_ls.training.runs import load_params
 
 SETTINGS = {
@@ -290,6 +291,16 @@ def test_wrong_calls(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert words in refused(arguments, capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_in_a_line(number, monkeypatch, capsys):
+    def settings(_):
+        raise ValueError(f"RESOURCE_EXHAUSTED: Failed to write: {os.strerror(number)}")
+
+    monkeypatch.setitem(_VERBS, "settings", settings)
+    assert main(["settings"]) == 1
+    assert capsys.readouterr().err.startswith("nmt-ls: no space left on the disk")
 
 
 def test_a_bad_line_does_not_lose_the_others(run_dir, tmp_path, capsys):

@@ -279,6 +279,25 @@ def test_diverged(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert steps == list(range(1, len(steps) + 1))
 
 
+def test_what_does_not_fit_is_the_batch_of_a_step(
+    prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data = prepared
+
+    def exhausted(*_: object) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: …")
+
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        fit(with_training(config, validate_every=1), data, tmp_path / "validation", exhausted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", exhausted)  # say, Disk quota exceeded
+        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+            fit(with_training(config, checkpoint_every=1), data, tmp_path / "checkpoint")
+    monkeypatch.setattr(trainer._Trainer, "dispatch", exhausted)
+    with pytest.raises(UserError, match=r"batch_tokens=48 does not fit.*; lower it"):
+        fit(config, data, tmp_path / "step")
+
+
 def test_a_few_skipped_steps_are_counted(
     prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

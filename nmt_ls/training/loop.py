@@ -1,9 +1,10 @@
 """The training loop, of one run or of several at the same step: step, log, validate, checkpoint."""
 
+import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,23 +72,23 @@ def train(runs: Sequence[Bookkeeping], device: Device, describe: Callable[[], st
         for run in runs:
             run.open()
         with collect_signals() as received, bar:
-            _Loop(runs, device, bar, received).go()
-    except Exception as error:
-        # A full disk is a resource too, in the words of the library that writes checkpoints.
-        if "RESOURCE_EXHAUSTED" not in str(error) or "No space left" in str(error):
-            raise
-        raise UserError(
-            f"a batch of training.batch_tokens={first.config.training.batch_tokens} does not fit"
-            f" in the device's memory; {describe()}"
-        ) from error
+            _Loop(runs, device, bar, received, describe).go()
     finally:
         for run in runs:
             run.close()
 
 
 class _Loop:
-    def __init__(self, runs: Sequence[Bookkeeping], device: Device, bar: tqdm, received: list[int]):
+    def __init__(
+        self,
+        runs: Sequence[Bookkeeping],
+        device: Device,
+        bar: tqdm,
+        received: list[int],
+        describe: Callable[[], str],
+    ):
         self.runs, self.device, self.bar, self.received = runs, device, bar, received
+        self.describe = describe
         self.training = runs[0].config.training
         self.signatures: set[tuple[int, ...]] = set()
 
@@ -106,7 +107,8 @@ class _Loop:
         batches = self.device.batches(begin)
         for step in range(begin, training.max_steps):
             self.signatures.add((*batches[0].source.shape, batches[0].target.shape[1]))
-            sums = self.device.dispatch(step, batches)
+            with self._memory_told():
+                sums = self.device.dispatch(step, batches)
             for i in self.active:
                 self.runs[i].see_batch(batches[i])
             done = step + 1
@@ -135,9 +137,25 @@ class _Loop:
             if stop:
                 return
 
+    @contextlib.contextmanager
+    def _memory_told(self) -> Iterator[None]:
+        """Around a step and nothing else: a full disk and too many open files are exhausted
+        resources too, in the words of the library that writes checkpoints, and a validation has
+        batches of its own."""
+        try:
+            yield
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"a batch of training.batch_tokens={self.training.batch_tokens} does not fit in the"
+                f" device's memory; {self.describe()}"
+            ) from error
+
     def _account(self, done: int, pending: StepSums) -> None:
         """Take a step's sums to the host; waits until that step is done."""
-        values = self.device.sums(pending)
+        with self._memory_told():
+            values = self.device.sums(pending)
         for i in self.active:
             try:
                 self.runs[i].see_sums(done, values[i])
