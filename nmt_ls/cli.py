@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nmt_ls.cli_parser import make_parser
+from nmt_ls.cli_parser import check_hosts, make_parser
 from nmt_ls.cli_runs import loaded_runs
 from nmt_ls.errors import UserError
 from nmt_ls.messages import Handler, tell
@@ -27,6 +27,7 @@ log = logging.getLogger("nmt_ls")
 def _train(arguments: argparse.Namespace) -> None:
     from nmt_ls.config_files import load_config
 
+    check_hosts(arguments)
     config = load_config(arguments.config, arguments.set)
     if arguments.distributed or arguments.coordinator:
         from nmt_ls.parallel import initialise_hosts

@@ -266,3 +266,16 @@ def _add_decoding(sub: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any other decoding or evaluation setting; repeatable",
     )
+
+
+def check_hosts(arguments: argparse.Namespace) -> None:
+    """Refuse what would leave each host to train alone, all of them in one directory."""
+    processes, process = arguments.processes, arguments.process
+    if (processes is None) != (process is None):
+        raise UserError("--processes (how many hosts) and --process (which of them) go together")
+    if processes is None:
+        return
+    if not (arguments.coordinator or arguments.distributed):
+        raise UserError("--processes and --process need --coordinator, the first host's host:port")
+    if not 0 <= process < processes:
+        raise UserError(f"--process {process} of --processes {processes}: they count from 0")

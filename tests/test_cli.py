@@ -277,6 +277,9 @@ def test_a_run_of_another_configuration_is_refused(run_dir, folder, capsys):
     assert "model.width is 16 there and 32 here" in message
 
 
+TRAIN = ["train", "nowhere.yaml", "--run-dir", "x"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -285,6 +288,12 @@ def test_a_run_of_another_configuration_is_refused(run_dir, folder, capsys):
         (["train", "nowhere.yaml", "--run-dir", "x"], "nowhere.yaml"),
         (["dance"], "dance"),
         (["train"], "required"),
+        ([*TRAIN, "--processes", "2", "--process", "1"], "need --coordinator"),
+        ([*TRAIN, "--coordinator", "a:1", "--processes", "2"], "go together"),
+        (
+            [*TRAIN, "--coordinator", "a:1", "--processes", "2", "--process", "2"],
+            "--process 2 of --processes 2: they count from 0",
+        ),
     ],
 )
 def test_wrong_calls(arguments, words, capsys, tmp_path, monkeypatch):
