@@ -26,6 +26,11 @@ sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then
   return 2
 }
 
+# An environment of the user's own has no made-in: it is never cleared.
+is_somebody_elses() {
+  [[ -e .venv && ! -e .venv/made-in && -n $(ls -A .venv) ]]
+}
+
 # ensure_environment NAME [EXTRAS]: .venv with the package (editable) and EXTRAS ("test,dev").
 # Installs only where this checkout's pyproject.toml has changed since NAME was last installed.
 ensure_environment() {
@@ -33,9 +38,16 @@ ensure_environment() {
   root=$(pwd -P)
   if ! .venv/bin/python -c 'import pip' >/dev/null 2>&1 ||
     [[ $(cat .venv/made-in 2>/dev/null) != "$root" ]]; then
+    if is_somebody_elses; then
+      echo ".venv is there and was not made by this script; move it away, then run this again" >&2
+      return 2
+    fi
     python=$(find_python) || return
     echo "Making .venv with $("$python" --version)" >&2
-    "$python" -m venv --clear .venv
+    mkdir -p .venv
+    find .venv/ -mindepth 1 -delete
+    : >.venv/made-in  # first: what is interrupted here is known as ours
+    "$python" -m venv .venv
     printf '%s' "$root" >.venv/made-in
   fi
   stamp=.venv/installed-$name
