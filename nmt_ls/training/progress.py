@@ -86,8 +86,10 @@ class Interval:
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.steps = 0
-        self.loss = self.nll = self.tokens = 0.0
-        self.gradient_norm = self.learning_rate = 0.0
+        self.tokens = 0.0
+        # Of the steps that were taken: a single skipped one would make every mean NaN.
+        self.loss = self.nll = self.tokens_taken = 0.0
+        self.gradient_norm, self.learning_rate = math.nan, 0.0
         self.source_tokens = self.source_positions = self.target_positions = 0
 
     def see_batch(self, batch: Batch) -> None:
@@ -97,20 +99,30 @@ class Interval:
 
     def see_sums(self, sums: StepSums) -> None:
         self.steps += 1
+        self.tokens += float(sums.tokens)
+        self.learning_rate = float(sums.learning_rate)
+        if int(sums.skipped):
+            return
         self.loss += float(sums.loss)
         self.nll += float(sums.nll)
-        self.tokens += float(sums.tokens)
+        self.tokens_taken += float(sums.tokens)
         self.gradient_norm = float(sums.gradient_norm)
-        self.learning_rate = float(sums.learning_rate)
 
     def record(self) -> dict[str, Any]:
-        """Means per real target token, and counts, since the last record."""
+        """Means per real target token, and counts, since the last record.
+
+        Loss, nll, perplexity and gradient norm are of the steps that were taken; NaN if all were
+        skipped.
+        """
         seconds = time.perf_counter() - self.started
-        tokens = max(self.tokens, 1.0)
+        loss, nll = (
+            total / self.tokens_taken if self.tokens_taken else math.nan
+            for total in (self.loss, self.nll)
+        )
         return {
-            "loss": self.loss / tokens,
-            "nll": self.nll / tokens,
-            "perplexity": math.exp(min(self.nll / tokens, 700)),
+            "loss": loss,
+            "nll": nll,
+            "perplexity": math.exp(min(nll, 700)),
             "gradient_norm": self.gradient_norm,
             "learning_rate": self.learning_rate,
             "steps": self.steps,
