@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nmt_ls.config import FORMAT_VERSION, Config
 from nmt_ls.config_checks import check_together
 from nmt_ls.config_words import describe_settings, explain, shown
-from nmt_ls.config_yaml import parsed_value, read_tree
+from nmt_ls.config_yaml import dumped, parsed_value, read_tree
 from nmt_ls.errors import UserError
 
 __all__ = [
@@ -221,11 +220,7 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    tree = resolved_dict(config)
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    # PyYAML writes some line separators (U+0085) as they are, and reads them as line ends.
-    if yaml.safe_load(text) != tree:
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=False)
+    text = dumped(resolved_dict(config))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)

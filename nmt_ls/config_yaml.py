@@ -14,10 +14,22 @@ from nmt_ls.errors import UserError
 class _Loader(yaml.SafeLoader):
     """YAML's safe types, no key twice, and the scalars people expect.
 
-    `1e-3` is a number and `no` a language code, as in YAML 1.2.
+    `1e-3` is a number, `010` ten, `1:30` text and `no` a language code, as in YAML 1.2.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._merged: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Once: it puts what `<<` brings among the node's own keys, which may then stand twice, and
+        # a node that another one merges comes here before it is constructed itself.
+        if node not in self._merged:
+            self._merged.add(node)
+            self._refuse_keys_that_stand_twice(node)
+            super().flatten_mapping(node)
+
+    def _refuse_keys_that_stand_twice(self, node: yaml.MappingNode) -> None:
         seen = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
@@ -32,13 +44,26 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"the key {name!r} stands twice", key.start_mark
                 )
             seen.add(name)
-        return super().construct_mapping(node, deep)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        return int(text, 16 if "x" in text else 10)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool"))]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith((":float", ":bool", ":int"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F]+)$"),
+    list("-+0123456789"),
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
@@ -50,6 +75,28 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that this loader or YAML 1.1's would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()),
+        *_Loader.yaml_implicit_resolvers.get(first, ()),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dumped(tree: dict[str, Any]) -> str:
+    """A tree as YAML, in the order of its keys."""
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    # PyYAML writes some line separators (U+0085) as they are, and reads them as line ends.
+    if yaml.safe_load(text) != tree:
+        text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=False)
+    return text
 
 
 def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -273,6 +273,40 @@ def test_environment_variables(small: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert config_files.load_config(small, ["data.joiner=${X}"]).data.joiner == "${X}"
 
 
+def test_merges(tmp_path: Path) -> None:
+    """Also of a section that stands deeper, and merges another one itself."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data:\n"
+        "  train: &a {kind: datasets, path: p, split: train}\n"
+        "  tests: {one: &b {<<: *a, split: s1}, two: {<<: [*b, *a]}}\n"
+        "  validation: {<<: *b, size: 010}\n"
+    )
+    data = config_files.load_config(path).data
+    assert [c.split for c in (data.train, data.validation, *data.tests.values())] == [
+        "train", "s1", "s1", "s1",
+    ]  # fmt: skip
+    assert (data.validation.path, data.validation.size) == ("p", 10)
+    path.write_text("a: &a {x: 1}\nb: &b {<<: *a, y: 1, y: 2}\nc: {<<: *b}\n")
+    assert refused(path).endswith("c.yaml, line 2: the key 'y' stands twice")
+
+
+@pytest.mark.parametrize("name", ["010", "089", "1:30", "1e3", "0x1F", "0o17", "no", "1_000"])
+def test_text_that_looks_like_a_number_comes_back(small: Path, tmp_path: Path, name: str) -> None:
+    config = config_files.load_config(small, [f"name='{name}'"])
+    config_files.save_config(config, tmp_path / "config.yaml")
+    assert config_files.load_resolved(tmp_path / "config.yaml").name == name
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["name"] == name
+
+
+def test_integers_are_decimal(small: Path) -> None:
+    def seed(text: str) -> int:
+        return config_files.load_config(small, [f"seed={text}"]).seed
+
+    assert [seed(text) for text in ("010", "0x1F", "1_000")] == [10, 31, 1000]
+    assert refused(small, "seed=1:30") == "seed=1:30: must be a whole number"
+
+
 def test_saved_configurations_come_back(small: Path, tmp_path: Path) -> None:
     config = config_files.load_config(
         small,
