@@ -59,6 +59,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     if bool(arguments.source) != bool(arguments.reference):
         raise UserError("--source and --reference go together")
+    if arguments.source and arguments.split:
+        raise UserError("--split is a test set of the run; leave it out with --source")
     (run,) = loaded_runs(arguments, [arguments.runs])
     if arguments.source:
         sets = [files_as_set(run, arguments.source, arguments.reference)]

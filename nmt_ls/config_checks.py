@@ -3,7 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from nmt_ls.config import Config, CorpusConfig, DecodingConfig, LossConfig
+from nmt_ls.config import (
+    Config,
+    CorpusConfig,
+    DecodingConfig,
+    LossConfig,
+    SubwordsConfig,
+    TrainingConfig,
+)
 
 _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
@@ -14,16 +21,64 @@ def check_together(config: Config) -> list[str]:
     return [line for check in checks for line in check(config)]
 
 
-def _data(config: Config) -> Iterator[str]:
+def check_unused(config: Config) -> list[str]:
+    """One line for each setting that is not its default and that nothing would read.
+
+    For what somebody writes: a run that was trained with such a setting stays what it is.
+    """
+    unused: list[tuple[str, str, object, object]] = []
+    subwords, training = config.subwords, config.training
+    if config.data.pretokenized:
+        for name in _OF_SENTENCEPIECE:
+            value, default = getattr(subwords, name), getattr(SubwordsConfig(), name)
+            unused.append((f"subwords.{name}", "data.pretokenized=true", value, default))
+    if training.schedule in ("inverse_sqrt", "constant"):
+        value, default = training.final_learning_rate, TrainingConfig().final_learning_rate
+        reason = f"training.schedule={training.schedule}"
+        unused.append(("training.final_learning_rate", reason, value, default))
+    for key, corpus in _corpora(config).items():
+        for name, kinds in _READ_BY.items():
+            if corpus.kind not in kinds:
+                value, default = getattr(corpus, name), getattr(CorpusConfig(), name)
+                unused.append((f"{key}.{name}", f"{key}.kind={corpus.kind}", value, default))
+    return [
+        f"{key}={value} has no effect with {reason}; leave it out"
+        + (f" or set it to {default}" if default != "" else "")
+        for key, reason, value, default in unused
+        if value != default
+    ]
+
+
+_OF_SENTENCEPIECE = (
+    "vocab_size",
+    "algorithm",
+    "character_coverage",
+    "byte_fallback",
+    "normalization",
+)
+_READ_BY = {
+    "path": ("tsv", "jsonl", "datasets"),
+    "name": ("datasets", "sacrebleu"),
+    "split": ("datasets", "phrasebook"),
+}
+"""Kinds of corpora for which a setting says something."""
+
+
+def _corpora(config: Config) -> dict[str, CorpusConfig]:
+    """All that a configuration names, by their keys."""
     data = config.data
     corpora = {"data.train": data.train}
     if data.validation is not None:
         corpora["data.validation"] = data.validation
-    for name, test in data.tests.items():
+    return corpora | {f"data.tests.{name}": test for name, test in data.tests.items()}
+
+
+def _data(config: Config) -> Iterator[str]:
+    data = config.data
+    for name in data.tests:
         if not re.fullmatch(r"[\w-]+", name):
             yield f"data.tests.{name}: a test set's name has letters, digits, _ and - only"
-        corpora[f"data.tests.{name}"] = test
-    for key, corpus in corpora.items():
+    for key, corpus in _corpora(config).items():
         yield from _corpus(key, corpus)
     if isinstance(data.train.target, tuple) and len(data.train.target) > 1:
         yield (

@@ -285,6 +285,10 @@ TRAIN = ["train", "nowhere.yaml", "--run-dir", "x"]
     [
         (["translate", "nowhere"], "nowhere is not a run directory"),
         (["report", "nowhere"], "nowhere"),
+        (
+            ["evaluate", "x", "--split", "test", "--source", "a", "--reference", "b"],
+            "--split is a test set of the run",
+        ),
         (["train", "nowhere.yaml", "--run-dir", "x"], "nowhere.yaml"),
         (["dance"], "dance"),
         (["train"], "required"),

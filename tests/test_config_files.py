@@ -226,6 +226,37 @@ def test_settings_that_do_not_go_together(small: Path, overrides: list[str], mes
     assert refused(small, *overrides) == message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.pretokenized=true", "subwords.vocab_size=500"],
+            (
+                "subwords.vocab_size=500 has no effect with data.pretokenized=true; leave it out "
+                "or set it to 8000"
+            ),
+        ),
+        (
+            ["training.schedule=constant", "training.final_learning_rate=1e-5"],
+            "training.final_learning_rate=1e-05 has no effect with training.schedule=constant",
+        ),
+        (
+            ["data.validation={source: a, target: b, split: valid}"],
+            "data.validation.split=valid has no effect with data.validation.kind=text",
+        ),
+        (["data.train.path=c"], "data.train.path=c has no effect with data.train.kind=text"),
+    ],
+)
+def test_settings_that_nothing_reads(
+    small: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    assert message in refused(small, *overrides)
+    # A run that was trained with them by an earlier version can be loaded.
+    config = config_files.with_settings(config_files.load_config(small), {}, overrides)
+    config_files.save_config(config, tmp_path / "config.yaml")
+    assert config_files.load_resolved(tmp_path / "config.yaml") == config
+
+
 def test_a_short_trial_of_a_long_configuration_is_allowed(small: Path) -> None:
     assert config_files.load_config(small, ["training.max_steps=2"]).training.warmup_steps == 1000
 
