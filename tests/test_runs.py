@@ -1,5 +1,7 @@
 """Run directories: which parameters are loaded from them."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from tiny import tiny_config, tiny_data, with_training
 
 from nmt_ls.config import Config
 from nmt_ls.errors import UserError
+from nmt_ls.training import runs
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.opening import open_run
 from nmt_ls.training.progress import Progress
@@ -95,3 +98,20 @@ def test_regular_steps(prepared) -> None:
     assert regular_steps([3, 4, 8, 11, 12], config) == [4, 8, 12]
     assert regular_steps([3, 7], config) == [7]
     assert regular_steps([], config) == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_the_revision_is_of_our_own_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed into an environment inside another project, ours is not that project's."""
+    (tmp_path / "runs.py").touch()
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "runs.py").touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for arguments in (["init", "-q"], ["add", "runs.py"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *arguments], check=True)
+    found = []
+    for name in ("runs.py", "installed/runs.py"):
+        monkeypatch.setattr(runs, "__file__", str(tmp_path / name))
+        found.append(runs.environment()["git_revision"])
+    assert found[0]
+    assert found[1] is None

@@ -38,24 +38,32 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
-    try:
-        revision = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
-    except OSError:  # no git here
-        revision = ""
     return {
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-        "git_revision": revision or None,
+        "git_revision": _git_revision(),
     }
+
+
+def _git_revision() -> str | None:
+    """Of the source, where git keeps it: an installed copy may lie in another project's folder."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not git("ls-files", "--error-unmatch", here.name):
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=12") or None
+    except OSError:  # no git here
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
