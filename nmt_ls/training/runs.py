@@ -165,8 +165,9 @@ def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:
 def average_run(run_dir: Path, last: int) -> list[int]:
     """Write `checkpoints/average/`, the mean of the last checkpoints; returns their steps.
 
-    Counted are the regular checkpoints (every `training.checkpoint_every` steps, and the last),
-    not those kept only for being the best.
+    Counted are the regular checkpoints (every `training.checkpoint_every` steps, and step
+    `training.max_steps`): not those kept only for being the best, nor one between two regular ones
+    that a signal or early stopping has left, unless there is no other.
 
     Raises:
       UserError: no checkpoints.
@@ -184,6 +185,9 @@ def average_run(run_dir: Path, last: int) -> list[int]:
 
 
 def regular_steps(steps: list[int], config: Config) -> list[int]:
-    """Of checkpointed steps, those on the grid of `checkpoint_every`, and the run's last step."""
+    """Of checkpointed steps, those on the grid of `checkpoint_every`, and `max_steps`.
+
+    The last one if none of them is.
+    """
     every, last = config.training.checkpoint_every, config.training.max_steps
     return [s for s in steps if s % every == 0 or s == last] or steps[-1:]
