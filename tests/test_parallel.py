@@ -73,17 +73,32 @@ def test_no_more_devices_than_there_are() -> None:
 
 
 WORKER = """
-import sys
+import os, signal, sys
 from pathlib import Path
 folder, port, process = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 from nmt_ls.parallel import initialise_hosts
 initialise_hosts(f"localhost:{port}", 2, process)
 import jax
 assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 1, 2)
-from tiny import tiny_config, tiny_data
-from nmt_ls.training.trainer import fit
+from tiny import tiny_config, tiny_data, with_training
+from nmt_ls.training.checkpoints import steps_in
+from nmt_ls.training.trainer import Interrupted, fit
 config = tiny_config(folder, model={"dropout": 0.0}, devices=0, shapes=1, max_steps=20)
-assert fit(config, tiny_data(config), folder / "run") == 20
+data = tiny_data(config)
+
+def validate(params, step):
+    if process == 1 and step == 6:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return {"perplexity": 1.0}
+
+# A signal to one of them stops both.
+try:
+    fit(with_training(config, validate_every=3), data, folder / "run", validate)
+except Interrupted as error:
+    assert error.signal_number == signal.SIGTERM
+if process == 0:  # which writes
+    assert steps_in(folder / "run" / "checkpoints")[-1] == 6
+assert fit(config, data, folder / "run") == 20
 """
 
 

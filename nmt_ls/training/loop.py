@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from nmt_ls.data.batches import Batch
 from nmt_ls.errors import UserError
-from nmt_ls.parallel import is_main
+from nmt_ls.parallel import is_main, largest_on_hosts
 from nmt_ls.training.bookkeeping import Bookkeeping, Diverged
 from nmt_ls.training.interruption import Interrupted, collect_signals
 from nmt_ls.training.opening import check_attention
@@ -103,6 +104,9 @@ class _Loop:
     def go(self) -> None:
         training = self.training
         begin = self.runs[0].progress.step
+        # Hosts come to know of a signal at different steps, and none may leave the others waiting
+        # for its gradients: they look when all of them do, and stop together.
+        alone = jax.process_count() == 1
         pending = None  # the sums of the step before: read while the next one runs
         batches = self.device.batches(begin)
         for step in range(begin, training.max_steps):
@@ -121,19 +125,19 @@ class _Loop:
             regular = done % training.checkpoint_every == 0 or last
             logs = done % training.log_every == 0 or last
             validates = training.validate_every and (done % training.validate_every == 0 or last)
-            if not (regular or logs or validates or self.received):
+            if not (regular or logs or validates or (alone and self.received)):
                 continue
             self._account(*pending)
             pending = None
             improved = self._record(done, logs, bool(validates))
             stop = self._stopped()
             # Looked at once: a signal after this ends the next step.
-            signalled = bool(self.received)
+            signalled = largest_on_hosts(self.received[0] if self.received else 0)
             self._checkpoint(done, self.active if regular or stop or signalled else improved)
             if signalled:
                 for run in self.runs:
                     run.checkpoints.wait()
-                raise Interrupted(self.received[0])
+                raise Interrupted(signalled)
             if stop:
                 return
 
