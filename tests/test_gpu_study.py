@@ -104,6 +104,25 @@ def _out_of_time(script, run, name):
     return stopped
 
 
+def test_a_rehearsal_is_not_taken_for_a_measurement(script, tmp_path, monkeypatch, capsys) -> None:
+    rehearsed, measured = tmp_path / "rehearsed", tmp_path / "measured"
+    made_up(script, monkeypatch, first="", second="1/0")
+    assert script.main(["--out", str(rehearsed), "--tiny"]) == 1
+    assert script.main(["--out", str(measured)]) == 1
+    made_up(script, monkeypatch, first="", second="")
+    assert script.main(["--out", str(rehearsed)]) == 2
+    assert "rehearsal (--tiny)" in capsys.readouterr().err
+    assert script.main(["--out", str(measured), "--tiny"]) == 2
+    assert "holds measurements" in capsys.readouterr().err
+    assert not (measured / "tiny.yaml").exists()
+    for folder in (rehearsed, measured):  # nothing was run
+        assert not (folder / "second.json").exists()
+    (rehearsed / "first.json").unlink()  # only the steps are left
+    assert script.main(["--out", str(rehearsed)]) == 2
+    assert script.main(["--out", str(rehearsed), "--tiny"]) == 0
+    assert script.main(["--out", str(measured)]) == 0
+
+
 def test_a_bench_that_is_not_there_is_the_stages_error(script, tmp_path, monkeypatch) -> None:
     stage = script.STAGES["decode"]._replace(
         steps=lambda study: [study.bench("decode", "nothing", ())]
