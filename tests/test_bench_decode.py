@@ -2,6 +2,7 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -10,7 +11,15 @@ from nmt_ls.bench.decode import OURS, bench_decode, describe
 from nmt_ls.bench.decoding.lines import describe_lines, measure_lines
 from nmt_ls.bench.decoding.model import TINY, make_problem
 from nmt_ls.bench.decoding.parts import HOST_PARTS, STEP_PARTS
-from nmt_ls.bench.decoding.peers import CTRANSLATE2, PeerTask, PeerWorker, installed, packages_of
+from nmt_ls.bench.decoding.peers import (
+    CTRANSLATE2,
+    HUGGING_FACE,
+    PeerTask,
+    PeerWorker,
+    installed,
+    packages_of,
+)
+from nmt_ls.bench.machine import PeerFailed, alternate
 from nmt_ls.cli import main
 
 SIZES = {"beam": 2, "batch_sentences": 8, "tokens": 5, "model": TINY, "vocab_size": 300}
@@ -50,10 +59,12 @@ def test_the_description_names_machine_and_figures(result: dict) -> None:
         **result,
         "sides": [*result["sides"], {"name": CTRANSLATE2, "sentences_per_second": 12.5}],
         "ratios": [{"beside": CTRANSLATE2, "ratio": 1.25, "wanted": 1.0}],
+        "left_out": {"OTHER": "it has no such type"},
     }
     text = describe(beside)
     assert "12.5" in text
     assert "1.25" in text
+    assert "left out: OTHER: it has no such type" in text
     assert result["machine"]["processor"] in text
     for part in result["parts"]:
         assert part["name"] in text
@@ -77,6 +88,25 @@ def test_a_peer_translates() -> None:
     worker = PeerWorker(CTRANSLATE2, PeerTask([[5, 6, 3], [7, 3]], 50, 1, 16, 2, 32, 2, 8, 4, 3, 0))
     try:
         assert worker.run() > 0
+    finally:
+        worker.close()
+
+
+def test_a_peer_that_cannot_run_says_why() -> None:
+    # No such folder, or no such package.
+    worker = PeerWorker(
+        HUGGING_FACE, PeerTask([[7, 3]], 50, 1, 16, 2, 32, 2, 8, 4, 3, 0, folder=Path("nowhere"))
+    )
+    left_out: dict[str, str] = {}
+    try:
+        seconds = alternate({"ours": lambda: 1.0, "theirs": worker.run}, 2, left_out)
+        assert seconds == {"ours": [1.0, 1.0]}
+        assert list(left_out) == ["theirs"] and left_out["theirs"]
+        with pytest.raises(PeerFailed):
+            alternate({"theirs": worker.run}, 2)
+        worker._process.kill()
+        with pytest.raises(PeerFailed, match="its process ended, status -9"):
+            worker.run()
     finally:
         worker.close()
 

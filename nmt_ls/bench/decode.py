@@ -63,8 +63,9 @@ def bench_decode(
     Returns:
       machine, versions, settings. `lines`: see `measure_lines`; or `sides`: name,
       sentences_per_second (the median), repeats (seconds); `ratios`: ours over theirs: beside,
-      ratio, wanted; `batch_seconds`: one whole batch, id to hypothesis, of the run above; `parts`:
-      name, seconds (of one batch or one step; the median), times (a batch), share (of the batch).
+      ratio, wanted; `left_out`: why, of each peer that cannot run here; `batch_seconds`: one whole
+      batch, id to hypothesis, of the run above; `parts`: name, seconds (of one batch or one step;
+      the median), times (a batch), share (of the batch).
 
     Raises:
       ValueError: numbers under 1; options that do not go together.
@@ -100,7 +101,8 @@ def bench_decode(
     problem = make_problem(
         sentences, beam=beam, batch_sentences=batch_sentences, tokens=tokens, **shape
     )
-    seconds = _sides(problem, names, folders or {}, repeats)
+    result["left_out"] = {}
+    seconds = _sides(problem, names, folders or {}, repeats, result["left_out"])
     middle = {name: median(times) for name, times in seconds.items()}
     result["sides"] = [
         {"name": name, "sentences_per_second": sentences / middle[name], "repeats": times}
@@ -109,6 +111,7 @@ def bench_decode(
     result["ratios"] = [
         {"beside": name, "ratio": middle[name] / middle[OURS], "wanted": WANTED[name]}
         for name in names
+        if name in seconds
     ]
     batches = -(-sentences // batch_sentences)
     result["batch_seconds"] = middle[OURS] / batches
@@ -117,7 +120,11 @@ def bench_decode(
 
 
 def _sides(
-    problem: Problem, names: list[str], folders: Mapping[str, Path], repeats: int
+    problem: Problem,
+    names: list[str],
+    folders: Mapping[str, Path],
+    repeats: int,
+    left_out: dict[str, str],
 ) -> dict[str, list[float]]:
     translator = problem.translator()
     subwords, model = problem.subwords, problem.model
@@ -135,7 +142,7 @@ def _sides(
             )  # fmt: skip
             workers.append(PeerWorker(name, task))
             candidates[name] = workers[-1].run
-        return alternate(candidates, repeats)
+        return alternate(candidates, repeats, left_out)
     finally:
         for worker in workers:
             worker.close()
@@ -184,9 +191,14 @@ def describe(result: dict[str, Any]) -> str:
         f"each, beam {s['beam']}, {s['batch_sentences']} at a time, float32, random parameters;\n"
         f"median of {s['repeats']} rounds in turn, on {result['machine']['device']}, "
         f"{os.cpu_count()} cores as {result['machine']['devices']} devices\n\n{rates}\n\n"
+        f"{_left_out(result)}"
         f"One batch takes {result['batch_seconds'] * 1e3:.0f} ms. Its parts, each compiled and "
         f"timed alone on one device's share:\n\n{where}\n\n{describe_machine(result)}"
     )
+
+
+def _left_out(result: dict[str, Any]) -> str:
+    return "".join(f"left out: {name}: {why}\n\n" for name, why in result["left_out"].items())
 
 
 def _rates(result: dict[str, Any]) -> str:

@@ -34,19 +34,34 @@ def describe_machine(result: dict[str, Any]) -> str:
     )
 
 
+class PeerFailed(RuntimeError):
+    """Another toolkit cannot do here what is measured; it says why."""
+
+
 def alternate(
-    candidates: Mapping[str, Callable[[], float]], repeats: int
+    candidates: Mapping[str, Callable[[], float]],
+    repeats: int,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each candidate, called in turn: what slows the machine down slows all of them.
 
     Args:
       candidates: do their work and return the seconds it took.
       repeats: rounds; one more before them is not counted.
+      left_out: gets the reason of each candidate that raises `PeerFailed`, which is not called
+        again and has no seconds; None: it is raised.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(repeats + 1):
-        for name, run in candidates.items():
-            taken = run()
+        for name in list(seconds):
+            try:
+                taken = candidates[name]()
+            except PeerFailed as failure:
+                if left_out is None:
+                    raise
+                left_out[name] = str(failure)
+                del seconds[name]
+                continue
             if turn:
                 seconds[name].append(taken)
     return seconds

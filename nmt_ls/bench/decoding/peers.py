@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt_ls.bench.machine import timed
+from nmt_ls.bench.machine import PeerFailed, timed
 
 CTRANSLATE2 = "CTranslate2, float32"
 HUGGING_FACE = "Hugging Face generate, float32"
@@ -76,7 +76,11 @@ def packages_of(names: list[str]) -> tuple[str, ...]:
 
 
 class PeerWorker:
-    """Runs a peer when asked: its threads and XLA's would wait for each other in one process."""
+    """Runs a peer when asked: its threads and XLA's would wait for each other in one process.
+
+    Raises:
+      PeerFailed: by all that it is asked: it cannot be had on this machine, or its process ended.
+    """
 
     def __init__(self, name: str, task: PeerTask):
         self.name = name
@@ -97,9 +101,13 @@ class PeerWorker:
     def _ask(self, what: str) -> Any:
         try:
             self._ours.send(what)
-            return self._ours.recv()
-        except (EOFError, BrokenPipeError):
-            raise RuntimeError(f"{self.name} has ended; it has said why") from None
+            answer = self._ours.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._process.join(10)
+            raise PeerFailed(f"its process ended, status {self._process.exitcode}") from None
+        if isinstance(answer, PeerFailed):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -108,17 +116,22 @@ class PeerWorker:
 
 
 def _loop(pipe: Connection, name: str, task: PeerTask) -> None:
-    peer, found = _PEERS[name][1](task), list[Any]()
+    made, found = list[Peer](), list[Any]()
 
     def run() -> None:
-        found[:] = [peer.translate()]
+        found[:] = [made[0].translate()]
 
     while True:
         try:
             asked = pipe.recv()
         except EOFError:
             return
-        pipe.send(timed(run) if asked == "run" else peer.ids(found[0]))
+        try:
+            made = made or [_PEERS[name][1](task)]
+            answer = timed(run) if asked == "run" else made[0].ids(found[0])
+        except Exception as error:  # a type that it cannot compute in, a library that it lacks
+            answer = PeerFailed(" ".join(str(error).split())[:300] or type(error).__name__)
+        pipe.send(answer)
 
 
 def _ctranslate2(task: PeerTask) -> Peer:

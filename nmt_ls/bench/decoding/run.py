@@ -61,11 +61,10 @@ def measure_run(
     Returns:
       as `bench_decode` without its parts; `outputs_tokens`: the mean of ours, end-of-sentence
       included; `equal`: of each peer the share of sentences that it translates into the same
-      tokens; `left_out`: why, of each peer that cannot hold the run.
+      tokens; `left_out`: why, of each peer that cannot hold the run or cannot run here.
 
     Raises:
       UserError: no such run or file, or no sentence in it.
-      RuntimeError: a peer's process has ended.
     """
     run = load_run(Path(run_directory))
     model = dataclasses.replace(run.config.model, compute=compute)
@@ -95,9 +94,10 @@ def measure_run(
             for name, folder in folders.items():
                 workers.append(PeerWorker(name, task._replace(folder=folder)))
                 candidates[name] = workers[-1].run
-            seconds = alternate(candidates, repeats)
+            seconds = alternate(candidates, repeats, left_out)
             for worker in workers:
-                outputs[worker.name] = worker.outputs()
+                if worker.name in seconds:
+                    outputs[worker.name] = worker.outputs()
         finally:
             for worker in workers:
                 worker.close()
@@ -107,7 +107,7 @@ def measure_run(
         "source": source.name if source else next(iter(run.config.data.tests)), "beam": beam,
         "batch_sentences": batch_sentences, "repeats": repeats, "compute": compute,
     }  # fmt: skip
-    result = about(settings, ("jax", "jaxlib", "flax", *packages_of(list(folders))))
+    result = about(settings, ("jax", "jaxlib", "flax", *packages_of(list(outputs))))
     result["machine"]["device"] = jax.devices()[0].device_kind
     result["machine"]["devices"] = jax.local_device_count()
     middle = {name: median(times) for name, times in seconds.items()}
@@ -127,7 +127,7 @@ def measure_run(
                 "ratio": middle[name] / middle[OURS],
                 "wanted": _wanted(name),
             }
-            for name in folders
+            for name in outputs
         ],
         "outputs_tokens": sum(map(len, ours)) / len(ours),
         "equal": {
