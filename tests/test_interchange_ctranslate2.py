@@ -15,6 +15,7 @@ from test_subwords import ENGLISH, GERMAN
 from nmt_ls.cli import main
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translator
+from nmt_ls.interchange.ctranslate import export_ctranslate2
 from nmt_ls.interchange.marian import write_run
 from nmt_ls.training.runs import LoadedRun, load_run
 
@@ -153,6 +154,14 @@ def test_int8(runs: dict[str, LoadedRun], tmp_path: Path) -> None:
         np.concatenate(their_log_probs(model, run)) for model in (exact, small)
     )
     assert 0 < np.abs(exact_scores - small_scores).mean() < 0.05
+
+
+@pytest.mark.parametrize("name", ["pre, relu, all tied", "post, learned, gelu, decoder tied"])
+def test_the_run_stays_as_it_was(name: str, runs: dict[str, LoadedRun], tmp_path: Path) -> None:
+    run = load_run(runs[name].run_dir)
+    export_ctranslate2(run, tmp_path / "int8", "int8")
+    for key, value in runs[name].params.items():
+        np.testing.assert_array_equal(run.params[key], value, err_msg=key)
 
 
 @pytest.mark.parametrize("name", ["pre, relu, all tied", "words"])

@@ -98,10 +98,11 @@ def specification(run: LoadedRun) -> Any:
         ffn_glu=model.activation == "swiglu",
     )
     shared = model.tied_embeddings == "all"
+    # Weights are quantised where they lie: tables are copied, as `_rows` copies matrices.
     spec.encoder.embeddings[0].weight = params[
         "target_embedding.table" if shared else "source_embedding.table"
-    ]
-    spec.decoder.embeddings.weight = params["target_embedding.table"]
+    ].copy()
+    spec.decoder.embeddings.weight = params["target_embedding.table"].copy()
     for side, stack in (("source", spec.encoder), ("target", spec.decoder)):
         stack.scale_embeddings = model.scale_embeddings
         stack.position_encodings.encodings = _positions(run, side)
@@ -112,7 +113,7 @@ def specification(run: LoadedRun) -> Any:
         spec.decoder.projection.weight = _rows(params["output.kernel"])
         spec.decoder.projection.bias = params["output.bias"]
     else:
-        spec.decoder.projection.weight = params["target_embedding.table"]
+        spec.decoder.projection.weight = params["target_embedding.table"].copy()
         if model.output_bias:
             spec.decoder.projection.bias = params["output_bias"]
     if model.logit_softcap:
@@ -154,8 +155,8 @@ def _positions(run: LoadedRun, side: str) -> np.ndarray:
 
 
 def _rows(kernel: np.ndarray) -> np.ndarray:
-    """[in, out] as CTranslate2's [out, in]."""
-    return np.ascontiguousarray(kernel.T)
+    """[in, out] as CTranslate2's [out, in], always a copy."""
+    return np.array(kernel.T, order="C")
 
 
 def _linear(spec: Any, params: Mapping[str, np.ndarray], name: str) -> None:
