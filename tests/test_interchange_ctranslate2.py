@@ -164,6 +164,20 @@ def test_the_run_stays_as_it_was(name: str, runs: dict[str, LoadedRun], tmp_path
         np.testing.assert_array_equal(run.params[key], value, err_msg=key)
 
 
+def test_bfloat16_needs_torch(
+    runs: dict[str, LoadedRun], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("nmt_ls.interchange.ctranslate.find_spec", lambda name: None)
+    arguments = ["export", str(runs["words"].run_dir), "--to", "ctranslate2"]
+    arguments += ["--output", str(tmp_path / "none"), "--quantization"]
+    for kind in ("bfloat16", "int8_bfloat16"):
+        assert main([*arguments, kind]) == 2
+        assert f"--quantization {kind}: ctranslate2 makes bfloat16 with torch" in (
+            capsys.readouterr().err
+        )
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("name", ["pre, relu, all tied", "words"])
 def test_the_three_lines_of_its_readme(
     name: str, runs: dict[str, LoadedRun], tmp_path: Path

@@ -4,6 +4,7 @@ Source: CTranslate2's `specs/transformer_spec.py` (version 4.8, revision 7 of Tr
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,18 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
       quantization: type of the weights, such as "int8"; None for float32.
 
     Raises:
-      UserError: ctranslate2 is not installed, or `output` is there already.
+      UserError: ctranslate2 is not installed, nor torch where it needs that, or `output` is there
+        already.
     """
     try:
         import ctranslate2.specs  # noqa: F401
     except ImportError:
         raise UserError("--to ctranslate2 needs it: pip install ctranslate2") from None
+    if quantization in ("bfloat16", "int8_bfloat16") and find_spec("torch") is None:
+        raise UserError(
+            f"--quantization {quantization}: ctranslate2 makes bfloat16 with torch; pip install "
+            "torch, or choose another type"
+        )
     spec = specification(run)
     spec.validate()
     spec.optimize(quantization=quantization)
