@@ -19,6 +19,7 @@ from tiny import MODEL, assert_close, random_params
 
 from nmt_ls.cli import main
 from nmt_ls.config import Config, CorpusConfig, DataConfig, SubwordsConfig
+from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.interchange.marian import write_run
 from nmt_ls.interchange.marian_weights import paper_table
@@ -304,6 +305,32 @@ def test_what_marian_cannot_express_is_refused(
     message = capsys.readouterr().err
     assert "Marian cannot express" in message and words in message
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_search_goes_along_as_far_as_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = native_run(tmp_path / "run", norm="post")
+    config = load_resolved(run / "config.yaml")
+    for i, (changed, lost) in enumerate(
+        [
+            ({"length_alpha": 0.6, "no_repeat_ngram": 3, "min_length": 2}, []),
+            (
+                {"length_penalty": "gnmt", "temperature": 0.5, "unmix": "exact", "groups": 5},
+                ["length_penalty=gnmt", "temperature=0.5", "unmix=exact", "groups=5"],
+            ),
+        ]
+    ):
+        decoding = dataclasses.replace(config.decoding, **changed)
+        save_config(dataclasses.replace(config, decoding=decoding), run / "config.yaml")
+        exported(run, tmp_path / str(i))
+        written = json.loads((tmp_path / str(i) / "generation_config.json").read_text())
+        told = capsys.readouterr().err
+        assert ("--to huggingface has no" in told) is bool(lost)
+        assert all(f"decoding.{setting}" in told for setting in lost)
+        assert written["length_penalty"] == (1.0 if lost else 0.6)
+        assert written.get("no_repeat_ngram_size") == changed.get("no_repeat_ngram")
+        assert written.get("min_new_tokens") == changed.get("min_length")
 
 
 def test_quantization_belongs_to_ctranslate2(

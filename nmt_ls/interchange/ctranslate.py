@@ -14,6 +14,7 @@ from nmt_ls.config import ModelConfig
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.folders import whole_folder
 from nmt_ls.interchange.pieces import piece_list
+from nmt_ls.interchange.search import power_of_length
 from nmt_ls.model.layers import paper_positions, sinusoidal_positions
 from nmt_ls.training.runs import LoadedRun
 
@@ -73,9 +74,11 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
             lines = _WITH_PIECES
             (beside / "target.spm").write_bytes(subwords.target_model)
             (beside / "source.spm").write_bytes(subwords.source_model or subwords.target_model)
-        # CTranslate2 divides by length^alpha, the end counted; it has no GNMT penalty.
-        alpha = {"average": decoding.length_alpha, "none": 0.0}.get(decoding.length_penalty, 1.0)
-        search = f"beam_size={decoding.beam}, length_penalty={alpha:g}"
+        search = f"beam_size={decoding.beam}, length_penalty={power_of_length(decoding):g}"
+        if decoding.min_length:  # by default CTranslate2 has 1
+            search += f", min_decoding_length={decoding.min_length}"
+        if decoding.no_repeat_ngram:
+            search += f", no_repeat_ngram_size={decoding.no_repeat_ngram}"
         text = _README.format(
             name=run.config.name or run.run_dir.name,
             checkpoint=run.checkpoint,

@@ -30,6 +30,7 @@ from nmt_ls.interchange.marian_subwords import (
     write_subwords,
 )
 from nmt_ls.interchange.marian_weights import marian_of_params, params_of_marian, positions_of
+from nmt_ls.interchange.search import power_of_length
 from nmt_ls.interchange.tensors import (
     WEIGHTS,
     read_json,
@@ -157,12 +158,15 @@ def export_marian(run: LoadedRun, output: Path) -> None:
 
 
 def _generation_of(run: LoadedRun) -> dict[str, Any]:
-    """How `generate` searches as we do: beam, length penalty, what is never put out."""
+    """How `generate` searches as we do: beam, lengths, what is never put out."""
     decoding, subwords = run.config.decoding, run.subwords
-    powers = {"none": 0.0, "average": decoding.length_alpha}
+    shortest = {"min_new_tokens": decoding.min_length} if decoding.min_length else {}
+    repeated = {"no_repeat_ngram_size": decoding.no_repeat_ngram}
     return {
+        **shortest,
+        **(repeated if decoding.no_repeat_ngram else {}),
         "num_beams": decoding.beam,
-        "length_penalty": powers.get(decoding.length_penalty, 1.0),
+        "length_penalty": power_of_length(decoding),
         "max_length": run.config.model.max_positions,
         "bad_words_ids": [[index] for index in sorted({subwords.pad, subwords.bos})],
         "forced_eos_token_id": subwords.eos,
