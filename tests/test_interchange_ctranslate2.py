@@ -186,6 +186,8 @@ def test_the_three_lines_of_its_readme(
     text = (tmp_path / "served" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) == 3
+    # 2 · 512 + 20 tokens, one of which is the end; nothing is cut.
+    assert "max_input_length=0, max_decoding_length=1043" in code
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt_ls.config import ModelConfig
+from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.folders import whole_folder
 from nmt_ls.interchange.pieces import piece_list
@@ -29,8 +29,10 @@ Made by `nmt-ls export --to ctranslate2` from the run {name} (checkpoint: {check
 {lines}
 ```
 
-CTranslate2 adds the end of a source sentence itself. Sentences of more than {longest} tokens are
-an error. `nmt-ls translate RUN --set decoding.stopping=first_k` searches alike.
+CTranslate2 adds the end of a source sentence itself. By default it cuts sources silently to 1,024
+tokens and translations to 256. With `max_input_length=0` nothing is cut, and a source of more than
+{positions} tokens is an error; `max_decoding_length` is the run's limit for its longest source.
+`nmt-ls translate RUN --set decoding.stopping=first_k` searches alike.
 """
 
 _WITH_PIECES = """import ctranslate2, sentencepiece as sp
@@ -74,7 +76,11 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
             lines = _WITH_PIECES
             (beside / "target.spm").write_bytes(subwords.target_model)
             (beside / "source.spm").write_bytes(subwords.source_model or subwords.target_model)
-        search = f"beam_size={decoding.beam}, length_penalty={power_of_length(decoding):g}"
+        positions = len(_positions(run, "source"))
+        search = (
+            f"beam_size={decoding.beam}, length_penalty={power_of_length(decoding):g}, "
+            f"max_input_length=0, max_decoding_length={_longest_output(decoding, positions)}"
+        )
         if decoding.min_length:  # by default CTranslate2 has 1
             search += f", min_decoding_length={decoding.min_length}"
         if decoding.no_repeat_ngram:
@@ -83,7 +89,7 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
             name=run.config.name or run.run_dir.name,
             checkpoint=run.checkpoint,
             lines=lines.format(folder=folder, search=search),
-            longest=len(_positions(run, "source")),
+            positions=positions,
         )
         (beside / "README.md").write_text(text, encoding="utf-8")
 
@@ -162,6 +168,13 @@ def _positions(run: LoadedRun, side: str) -> np.ndarray:
         return run.params[f"{side}_positions.table"]
     encode = paper_positions if model.positions == "sinusoidal_paper" else sinusoidal_positions
     return np.asarray(encode(np.arange(POSITIONS), model.width))
+
+
+def _longest_output(decoding: DecodingConfig, positions: int) -> int:
+    """Tokens of the longest output for the longest source, the end not counted."""
+    longest = min(decoding.max_source_length, positions)
+    limit = int(decoding.max_length_ratio * longest) + decoding.max_length_extra
+    return min(limit, positions) - 1
 
 
 def _rows(kernel: np.ndarray) -> np.ndarray:

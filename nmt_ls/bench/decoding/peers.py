@@ -152,6 +152,7 @@ def _ctranslate2(task: PeerTask) -> Peer:
         "length_penalty": task.length_alpha,
         "min_decoding_length": shortest - 1,
         "max_decoding_length": longest - 1,
+        "max_input_length": 0,  # by default it cuts sources silently
     }
     if task.pieces is None:
         names = [_piece(i) for i in range(task.vocab_size)]
