@@ -22,7 +22,11 @@ def folder(tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("decode_run")
     imported(FIXTURES / "opus", base / "run")
     config = load_resolved(base / "run" / "config.yaml")
-    decoding = dataclasses.replace(config.decoding, max_length_ratio=0.0, max_length_extra=12)
+    decoding = dataclasses.replace(
+        config.decoding, max_length_ratio=0.0, max_length_extra=12,
+        # which the others do not have
+        temperature=0.5, no_repeat_ngram=1,
+    )  # fmt: skip
     save_config(dataclasses.replace(config, decoding=decoding), base / "run" / "config.yaml")
     (base / "text").write_text("\n".join(LINES) + "\n", encoding="utf-8")
     return base
@@ -37,6 +41,8 @@ def test_sentences_are_real_and_empty_ones_left_out(result: dict) -> None:
     json.dumps(result)
     assert result["settings"]["sentences"] == 4
     assert result["settings"]["source"] == "text"
+    without = ["decoding.temperature=0.5", "decoding.no_repeat_ngram=1"]
+    assert result["settings"]["without"] == without
     assert 1 <= result["outputs_tokens"] <= 12
     ours = result["sides"][0]
     assert ours["name"] == OURS

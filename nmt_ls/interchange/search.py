@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from nmt_ls.config import DecodingConfig
 
-OURS_ALONE = (
+_OURS_ALONE = (
     "strategy",
     "groups",
     "min_length_ratio",
@@ -15,34 +16,33 @@ OURS_ALONE = (
 )
 """Settings of `decoding` that neither CTranslate2 nor Hugging Face's beam search has."""
 
-SHORTEST = ("min_length", "no_repeat_ngram")
-"""Both have these, by other names."""
+
+def not_expressed(decoding: DecodingConfig) -> list[str]:
+    """Settings that an exported run's search does without, as in `decoding.temperature=0.8`."""
+    gnmt = decoding.length_penalty == "gnmt"
+    return _changed(decoding, _OURS_ALONE) + (["decoding.length_penalty=gnmt"] if gnmt else [])
 
 
-def changed(decoding: DecodingConfig, names: Sequence[str] = OURS_ALONE) -> list[str]:
-    """Those of the settings that are not as by default, as in `decoding.temperature=0.8`."""
+def power_of_length(decoding: DecodingConfig) -> float:
+    """The exponent of the length that a score is divided by, the end counted; 1 for GNMT's."""
+    return {"none": 0.0, "average": decoding.length_alpha}.get(decoding.length_penalty, 1.0)
+
+
+def plain_search(decoding: DecodingConfig) -> tuple[DecodingConfig, list[str]]:
+    """Beam search as all toolkits make it, to be compared, and the settings that it does without.
+
+    The length penalty stays: others have all but GNMT's.
+    """
+    names = (*_OURS_ALONE, "min_length", "no_repeat_ngram")
+    defaults: dict[str, Any] = {name: getattr(DecodingConfig(), name) for name in names}
+    plain = dataclasses.replace(decoding, unmix_mass=0.0, **defaults)
+    return plain, _changed(decoding, names)
+
+
+def _changed(decoding: DecodingConfig, names: Sequence[str]) -> list[str]:
     default = DecodingConfig()
     return [
         f"decoding.{name}={getattr(decoding, name)}"
         for name in names
         if getattr(decoding, name) != getattr(default, name)
     ]
-
-
-def without(decoding: DecodingConfig, names: Sequence[str] = OURS_ALONE) -> DecodingConfig:
-    """The same search with the defaults of these settings."""
-    default = DecodingConfig()
-    return dataclasses.replace(
-        decoding, unmix_mass=0.0, **{name: getattr(default, name) for name in names}
-    )
-
-
-def not_expressed(decoding: DecodingConfig) -> list[str]:
-    """Settings of a run's search that its export does without."""
-    gnmt = decoding.length_penalty == "gnmt"
-    return changed(decoding) + (["decoding.length_penalty=gnmt"] if gnmt else [])
-
-
-def power_of_length(decoding: DecodingConfig) -> float:
-    """The exponent of the length that a score is divided by, the end counted; 1 for GNMT's."""
-    return {"none": 0.0, "average": decoding.length_alpha}.get(decoding.length_penalty, 1.0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,10 @@ from nmt_ls.evaluation.evaluate import test_sets
 from nmt_ls.interchange.ctranslate import POSITIONS
 from nmt_ls.interchange.export import export
 from nmt_ls.interchange.pieces import piece_list
+from nmt_ls.interchange.search import plain_search, power_of_length
 from nmt_ls.training.runs import LoadedRun, load_run
+
+log = logging.getLogger("nmt_ls")
 
 OURS = "nmt-ls"
 
@@ -48,7 +52,8 @@ def measure_run(
 
     Ours goes from text to text, the others from ids to ids. Each searches its own way up to the end
     that the model finds: with the run's length penalty, within the longest of our limits, and
-    without the tokens that we never put out (padding, begin-of-sentence).
+    without the tokens that we never put out (padding, begin-of-sentence). Settings of the run's
+    search that the others do not have are left at their defaults, with a warning.
 
     Args:
       run_directory: the run; what can hold its weights is exported from it.
@@ -59,7 +64,8 @@ def measure_run(
       peers: others too, where they are installed.
 
     Returns:
-      as `bench_decode` without its parts; `outputs_tokens`: the mean of ours, end-of-sentence
+      as `bench_decode` without its parts, and `without` in its settings: those of the run's search
+      that are left at their defaults; `outputs_tokens`: the mean of ours, end-of-sentence
       included; `equal`: of each peer the share of sentences that it translates into the same
       tokens; `left_out`: why, of each peer that cannot hold the run or cannot run here.
 
@@ -68,10 +74,12 @@ def measure_run(
     """
     run = load_run(Path(run_directory))
     model = dataclasses.replace(run.config.model, compute=compute)
-    decoding = dataclasses.replace(
-        run.config.decoding, strategy="beam", beam=beam, groups=1, batch_sentences=batch_sentences
-    )
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+    plain, left = plain_search(run.config.decoding)
+    if left:
+        log.warning("all sides search without %s, which not all of them have", ", ".join(left))
+    decoding = dataclasses.replace(plain, beam=beam, batch_sentences=batch_sentences)
+    config = dataclasses.replace(run.config, model=model, decoding=decoding)
+    run = dataclasses.replace(run, config=config)
     translator = Translator.of([run], decoding)
     positions = min(POSITIONS, model.max_positions)  # which the others' models have
     lines = _sentences(run, source, sentences, min(translator.lengths.source, positions))
@@ -106,6 +114,7 @@ def measure_run(
         "run": Path(run_directory).name, "checkpoint": run.checkpoint, "sentences": len(lines),
         "source": source.name if source else next(iter(run.config.data.tests)), "beam": beam,
         "batch_sentences": batch_sentences, "repeats": repeats, "compute": compute,
+        "without": left,
     }  # fmt: skip
     result = about(settings, ("jax", "jaxlib", "flax", *packages_of(list(outputs))))
     result["machine"]["device"] = jax.devices()[0].device_kind
@@ -157,7 +166,7 @@ def _alpha(run: LoadedRun) -> float:
             f"{run.run_dir} has decoding.length_penalty=gnmt, which neither CTranslate2 nor "
             "Hugging Face has; measure a run with average or none"
         )
-    return decoding.length_alpha if decoding.length_penalty == "average" else 0.0
+    return power_of_length(decoding)
 
 
 def _sentences(run: LoadedRun, source: Path | None, count: int, longest: int) -> list[str]:
