@@ -166,6 +166,22 @@ def test_the_study_trains_what_hugging_face_can_hold(script, tmp_path) -> None:
     assert "model.norm=post" in train.command
 
 
+def test_what_training_on_tatoeba_took(script, tmp_path) -> None:
+    study = script.Study(tmp_path, tiny=False)
+    study.tatoeba.mkdir()
+    records = [
+        {"step": 10, "seconds": 5.0, "steps": 10, "target_tokens": 100, "loss": None},
+        {"step": 10, "validation_perplexity": None},
+        {"step": 20, "seconds": 2.0, "steps": 5, "target_tokens": 40},
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (study.tatoeba / "metrics.jsonl").write_text(lines)
+    study.json_of("tatoeba").write_text('{"test": {"bleu": 1, "perplexity": 2}}')
+    found = {row.what: row.found for row in script.tatoeba_rows(study)}
+    assert found["seconds of training"] == "9"
+    assert found["real target tokens/s of training"] == "20"
+
+
 def test_the_list_and_wrong_calls(script, capsys) -> None:
     assert script.main(["--list"]) == 0
     assert "newstest2014" in capsys.readouterr().out

@@ -12,9 +12,11 @@ from nmt_ls.config import DecodingConfig, EvaluationConfig
 from nmt_ls.training.trainer import fit
 
 RECORDS = [
-    {"step": 10, "seconds": 5.0},
+    {"step": 10, "seconds": 5.0, "steps": 10},
     {"step": 10, "validation": 1},
-    {"step": 30, "seconds": 4.0},
+    {"step": 30, "seconds": 4.0, "steps": 20, "loss": None},
+    # Killed and continued from a checkpoint at step 34: nobody counts 31 to 34.
+    {"step": 40, "seconds": 3.0, "steps": 6},
 ]
 
 
@@ -23,8 +25,10 @@ def test_seconds_by_hand() -> None:
     assert seconds_until(RECORDS, 5) == 2.5
     assert seconds_until(RECORDS, 20) == 7
     assert seconds_until(RECORDS, 30) == 9
-    with pytest.raises(ValueError, match="step 31"):
-        seconds_until(RECORDS, 31)
+    assert seconds_until(RECORDS, 34) == 11
+    assert seconds_until(RECORDS, 40) == 14
+    with pytest.raises(ValueError, match="step 41"):
+        seconds_until(RECORDS, 41)
 
 
 def test_a_run_along_its_checkpoints(tmp_path: Path, monkeypatch) -> None:

@@ -31,15 +31,19 @@ def seconds_until(records: Sequence[dict[str, Any]], step: int) -> float:
     """Seconds of training up to a step, by the records of metrics.jsonl.
 
     Between two records time is taken to pass evenly. Validations, checkpoints and what lies between
-    two processes do not count: a record's seconds are those of its steps.
+    two processes do not count: a record's seconds are those of its steps. Steps that none counts,
+    those between a record and the checkpoint that a run went on from, take as long each as the
+    steps of the record after them.
     """
     total, before = 0.0, 0
     for record in records:
-        if "seconds" not in record:
+        if record.get("seconds") is None:
             continue
-        if record["step"] >= step:
-            return total + record["seconds"] * (step - before) / (record["step"] - before)
-        total, before = total + record["seconds"], record["step"]
+        of_one = record["seconds"] / record["steps"]
+        last = min(step, record["step"])
+        total, before = total + of_one * (last - before), last
+        if last == step:
+            return total
     raise ValueError(f"no record as late as step {step}")
 
 
