@@ -81,10 +81,18 @@ def test_what_has_failed_comes_last_in_the_next_call(script, tmp_path, monkeypat
     made_up(script, monkeypatch, first="1/0", third="")
     monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run, "third"))
     assert script.main(["--out", str(tmp_path)]) == 3
-    # … and one that is over while only failures are tried again does not.
+    # … and one that is over while only failures are tried again does not, unless they get further.
     made_up(script, monkeypatch, first="1/0")
     monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, script.Pieces.run, "first"))
     assert script.main(["--out", str(tmp_path)]) == 1
+    stopped = script.Pieces.run
+
+    def further(self, step):
+        self.progressed = True
+        stopped(self, step)
+
+    monkeypatch.setattr(script.Pieces, "run", further)
+    assert script.main(["--out", str(tmp_path)]) == 3
 
 
 def test_a_call_whose_time_is_over_says_so(script, tmp_path, monkeypatch) -> None:

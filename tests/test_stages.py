@@ -51,8 +51,10 @@ def test_a_long_step_goes_on_in_the_next_call(tmp_path: Path) -> None:
     code = CODE.format(mark=str(tmp_path / "mark"))
     step = python("long", code, continues=True)
     began = time.monotonic()
+    pieces = Pieces(tmp_path, 4)
     with pytest.raises(OutOfTime):
-        Pieces(tmp_path, 4).run(step)
+        pieces.run(step)
+    assert pieces.progressed
     assert time.monotonic() - began < 6
     assert (tmp_path / "mark").read_text() == "checkpoint"
     later = Pieces(tmp_path, 20)
@@ -70,8 +72,10 @@ def test_what_hears_no_signal_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_begins_anew_and_needs_more_than_a_call_fails(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, 2)
     with pytest.raises(StepFailed, match="--seconds"):
-        Pieces(tmp_path, 2).run(python("slow", "import time; time.sleep(60)"))
+        pieces.run(python("slow", "import time; time.sleep(60)"))
+    assert not pieces.progressed
 
 
 def test_what_begins_anew_waits_for_a_call_of_its_own(tmp_path: Path) -> None:

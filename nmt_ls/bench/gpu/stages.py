@@ -54,6 +54,8 @@ class Pieces:
         self.environment = {**os.environ, **(environment or {})}
         self.begun = 0
         """Commands that this call has started."""
+        self.progressed = False
+        """Whether this call has brought a step to its end, or one further that goes on later."""
         for name in ("steps", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -91,6 +93,7 @@ class Pieces:
         record["done"] = status == 0
         write_beside(self._record_path(step.name), json.dumps(record) + "\n")
         if status == 0:
+            self.progressed = True
             return
         if time.monotonic() - began < left - grace:
             raise StepFailed(f"{step.name}: status {status}; {self._log_path(step.name)} says why")
@@ -99,6 +102,7 @@ class Pieces:
                 f"{step.name} takes longer than the {self.seconds:.0f} s of a call; give it more "
                 "with --seconds"
             )
+        self.progressed |= step.continues
         raise OutOfTime
 
     def _run(self, step: Step, seconds: float, grace: float) -> int:
