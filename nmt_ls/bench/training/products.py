@@ -105,47 +105,63 @@ def _canonical(equation: Any) -> Product:
 
 
 class Products:
-    """Runs the products of steps back to back, on each device its share."""
+    """Runs the products of steps back to back, on each device its share.
+
+    All repetitions of a product are one program, a loop: a call for each would add more than small
+    products take on a GPU. So that the compiler leaves none out, a number of the left operand is
+    that of before unless one of the last result is beyond 1e30, which it never is, as only we know;
+    and the result is the loop's, whole, behind a barrier, so that no part is computed alone.
+    """
 
     def __init__(self, parallel: DataParallel):
         self.parallel = parallel
-        self._compiled: dict[Product, Callable[[], jax.Array]] = {}
+        self._compiled: dict[tuple[Product, int], Callable[[], jax.Array]] = {}
 
     def run(self, products: Counter[Product]) -> float:
         """Seconds of all of them, one after the other."""
-        programs = [(self._program(product), times) for product, times in products.items()]
+        programs = [self._program(product, times) for product, times in products.items()]
         # An accelerator works through what is queued; a CPU would begin several at once.
         wait = jax.block_until_ready if jax.default_backend() == "cpu" else lambda x: x
 
         def go() -> None:
             result = None
-            for program, times in programs:
-                for _ in range(times):
-                    result = wait(program())
+            for program in programs:
+                result = wait(program())
             jax.block_until_ready(result)
 
         return timed(go)
 
-    def _program(self, product: Product) -> Callable[[], jax.Array]:
-        if product not in self._compiled:
+    def _program(self, product: Product, times: int) -> Callable[[], jax.Array]:
+        if (product, times) not in self._compiled:
             dtype, summed = jnp.dtype(product.dtype), jnp.dtype(product.summed)
             random = np.random.default_rng(0)
             lead = (product.batch,) if product.batch > 1 else ()
 
             def operand(*shape: int) -> jax.Array:
                 values = random.standard_normal((*lead, *shape), np.float32)
-                return self.parallel.replicate(values.astype(dtype))
+                return self.parallel.on_local_devices(values.astype(dtype))
 
             def multiply(state, _, left, right):
-                return state, jnp.matmul(left, right, preferred_element_type=summed)
+                first = (0,) * left.ndim
+
+                def one(_, carried):
+                    left, _ = carried
+                    result = jnp.matmul(left, right, preferred_element_type=summed)
+                    result = jax.lax.optimization_barrier(result)
+                    number = result[first].astype(dtype)
+                    left = left.at[first].set(jnp.where(number > 1e30, number, left[first]))
+                    return left, result
+
+                shape = (*left.shape[:-1], right.shape[-1])
+                return state, jax.lax.fori_loop(0, times, one, (left, jnp.zeros(shape, summed)))[1]
 
             left = operand(product.rows, product.inner)
             right = operand(product.inner, product.columns)
             nothing = np.zeros((len(self.parallel.local), 1))
             program = partial(self.parallel.step(multiply), (), nothing, left, right)
-            self._compiled[product] = lambda: program()[1]
-            jax.block_until_ready(self._compiled[product]())
-        return self._compiled[product]
+            self._compiled[product, times] = lambda: program()[1]
+            jax.block_until_ready(self._compiled[product, times]())
+        return self._compiled[product, times]
 
 
 def fastest_rate(compute: str, parallel: DataParallel, repeats: int = 5) -> float:
