@@ -191,7 +191,7 @@ def _add_benches(bench: argparse.ArgumentParser) -> None:
     train.add_argument("--config", type=Path, help="train on the text of this configuration")
     train.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="override a setting",
+        help="override a setting of data, subwords, or the model and updates of all sides",
     )  # fmt: skip
     train.add_argument(
         "--peers", nargs="*", metavar="PEER", help="beside torch, torch_as_ours, compiled, marian,"

@@ -176,3 +176,17 @@ def test_numbers_that_cannot_be(capsys) -> None:
         bench_train(peers=["joeynmt"])
     assert main(["bench", "train", "--repeats", "0"]) == 2
     assert "repeats=0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.norm=post", "would hold for our side alone"),
+        ("loss.label_smoothing=0", "would hold for our side alone"),
+        ("training.accumulation=2", "would hold for our side alone"),
+        ("model.decoder_layers=2", "encoder_layers=1 and model.decoder_layers=2"),
+    ],
+)
+def test_what_peers_are_not_told_cannot_be_set(setting: str, words: str, capsys) -> None:
+    assert main(["bench", "train", "--size", "tiny", "--set", setting]) == 2
+    assert words in capsys.readouterr().err

@@ -57,6 +57,16 @@ PHRASEBOOK_PIECES = 1_000
 """More than its few words support are not to be had; the model has its size's all the same."""
 
 
+OVERRIDABLE = (
+    *(f"model.{n}" for n in ("encoder_layers", "decoder_layers", "width", "heads")),
+    *(f"model.{n}" for n in ("feed_forward", "dropout", "compute", "attention")),
+    *(f"training.{n}" for n in ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")),
+    *(f"training.{n}" for n in ("clip_norm", "batch_tokens", "shapes", "devices")),
+)
+"""Settings that peers are told (`peers.Setting`), that make the batches of all sides, or that only
+say how ours computes the same."""
+
+
 class Task(NamedTuple):
     """The same work for all sides."""
 
@@ -94,11 +104,19 @@ def make_task(
       batch_tokens: target positions of a batch; 0: the size's.
       compute: `model.compute`.
       config: a YAML file whose text and subwords are used; None: the built-in corpus.
-      overrides: `KEY=VALUE`, any setting.
+      overrides: `KEY=VALUE`: of data, subwords and what all sides are told (`OVERRIDABLE`).
 
     Raises:
-      UserError: the configuration or its text are at fault.
+      UserError: the configuration or its text are at fault, or an override would hold for our side
+        alone.
     """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not key.startswith(("data.", "subwords.")) and key not in OVERRIDABLE:
+            raise UserError(
+                f"--set {override}: it would hold for our side alone; there are data.*, "
+                f"subwords.*, {', '.join(OVERRIDABLE)}"
+            )
     model, vocab_size, tokens = SIZES[size]
     if config is None:
         pieces = min(vocab_size, PHRASEBOOK_PIECES)
@@ -115,6 +133,12 @@ def make_task(
         training=TrainingConfig(batch_tokens=batch_tokens or tokens, weight_decay=0.01),
     )
     base = with_settings(base, {"model.compute": compute}, overrides)
+    layers = (base.model.encoder_layers, base.model.decoder_layers)
+    if layers[0] != layers[1]:
+        raise UserError(
+            f"model.encoder_layers={layers[0]} and model.decoder_layers={layers[1]}: the other "
+            "sides have one number of layers; set both alike"
+        )
     data = prepare(base)
     if data.subwords.source_size != data.subwords.target_size:
         raise UserError("subwords.joint=false: the sides of this benchmark share one vocabulary")
