@@ -57,7 +57,10 @@ def test_sides_and_parts_are_measured(result: dict) -> None:
 def test_the_description_names_machine_and_figures(result: dict) -> None:
     beside = {
         **result,
-        "sides": [*result["sides"], {"name": CTRANSLATE2, "sentences_per_second": 12.5}],
+        "sides": [
+            *result["sides"],
+            {"name": CTRANSLATE2, "device": "cpu", "sentences_per_second": 12.5},
+        ],
         "ratios": [{"beside": CTRANSLATE2, "ratio": 1.25, "wanted": 1.0}],
         "left_out": {"OTHER": "it has no such type"},
     }

@@ -56,7 +56,10 @@ def test_sides_train_on_the_same_tokens(measured, task: Task) -> None:
     real = sum(int((batch.target != task.special["pad"]).sum()) for batch in task.batches)
     assert result["tokens"] == task.tokens == real
     assert result["positions"] == sum(batch.target.size for batch in task.batches)
+    assert result["settings"]["model"] == {"layers": 1, "width": 32, "feed_forward": 64}
+    assert result["settings"]["precision"] == ""
     for side in result["sides"]:
+        assert side["device"] == "cpu"
         assert side["tokens"] == real
         assert side["tokens_per_second"] == real / median(side["repeats"])
         # Nothing has been learnt: each piece as probable as any other, but for the noise of the

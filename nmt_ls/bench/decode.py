@@ -22,6 +22,7 @@ from nmt_ls.bench.decoding.peers import (
 )
 from nmt_ls.bench.decoding.run import OURS, describe_equal, measure_run
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
+from nmt_ls.bench.sides import asked_for, equal_precision
 
 WANTED = {CTRANSLATE2: 1.0, HUGGING_FACE: 2.0}
 """Our sentences per second over a peer's: at least so many."""
@@ -62,16 +63,16 @@ def bench_decode(
 
     Returns:
       machine, versions, settings. `lines`: see `measure_lines`; or `sides`: name,
-      sentences_per_second (the median), repeats (seconds); `ratios`: ours over theirs: beside,
-      ratio, wanted; `left_out`: why, of each peer that cannot run here; `batch_seconds`: one whole
-      batch, id to hypothesis, of the run above; `parts`: name, seconds (of one batch or one step;
-      the median), times (a batch), share (of the batch).
+      device, sentences_per_second (the median), repeats (seconds); `ratios`: ours over theirs:
+      beside, ratio, wanted (None where devices differ); `left_out`: why, of each peer that cannot
+      run here; `batch_seconds`: one whole batch, id to hypothesis, of the run above; `parts`:
+      name, seconds (of one batch or one step; the median), times (a batch), share (of the batch).
 
     Raises:
       ValueError: numbers under 1; options that do not go together.
       UserError: see `measure_run`.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "sentences": sentences,
         "beam": beam,
         "batch_sentences": batch_sentences,
@@ -102,20 +103,31 @@ def bench_decode(
         sentences, beam=beam, batch_sentences=batch_sentences, tokens=tokens, **shape
     )
     result["left_out"] = {}
-    seconds = _sides(problem, names, folders or {}, repeats, result["left_out"])
-    middle = {name: median(times) for name, times in seconds.items()}
+    with equal_precision("float32") as precision:
+        seconds, devices = _sides(problem, names, folders or {}, repeats, result["left_out"])
+        middle = {name: median(times) for name, times in seconds.items()}
+        batches = -(-sentences // batch_sentences)
+        result["batch_seconds"] = middle[OURS] / batches
+        result["parts"] = _parts(problem, repeats, result["batch_seconds"])
+    settings["precision"] = precision
     result["sides"] = [
-        {"name": name, "sentences_per_second": sentences / middle[name], "repeats": times}
+        {
+            "name": name,
+            "device": devices[name],
+            "sentences_per_second": sentences / middle[name],
+            "repeats": times,
+        }
         for name, times in seconds.items()
     ]
     result["ratios"] = [
-        {"beside": name, "ratio": middle[name] / middle[OURS], "wanted": WANTED[name]}
+        {
+            "beside": name,
+            "ratio": middle[name] / middle[OURS],
+            "wanted": asked_for(WANTED[name], jax.local_device_count(), devices[name]),
+        }
         for name in names
         if name in seconds
     ]
-    batches = -(-sentences // batch_sentences)
-    result["batch_seconds"] = middle[OURS] / batches
-    result["parts"] = _parts(problem, repeats, result["batch_seconds"])
     return result
 
 
@@ -125,7 +137,8 @@ def _sides(
     folders: Mapping[str, Path],
     repeats: int,
     left_out: dict[str, str],
-) -> dict[str, list[float]]:
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds, and where each side computes."""
     translator = problem.translator()
     subwords, model = problem.subwords, problem.model
     ids = subwords.encode_source(problem.sentences)
@@ -142,7 +155,9 @@ def _sides(
             )  # fmt: skip
             workers.append(PeerWorker(name, task))
             candidates[name] = workers[-1].run
-        return alternate(candidates, repeats, left_out)
+        seconds = alternate(candidates, repeats, left_out)
+        devices = {worker.name: worker.device() for worker in workers if worker.name in seconds}
+        return seconds, devices | {OURS: jax.default_backend()}
     finally:
         for worker in workers:
             worker.close()
@@ -210,6 +225,7 @@ def _rates(result: dict[str, Any]) -> str:
         sides.append(
             [
                 side["name"],
+                side["device"],
                 f"{side['sentences_per_second']:.1f}",
                 f"{ratio['ratio']:.2f}" if ratio else "",
                 f"≥ {wanted:g}" if wanted else "",
@@ -217,7 +233,7 @@ def _rates(result: dict[str, Any]) -> str:
         )
     return tabulate(
         sides,
-        ["", "sentences/s", "ours / theirs", "asked for"],
+        ["", "on", "sentences/s", "ours / theirs", "asked for"],
         disable_numparse=True,
-        colalign=("left", *["right"] * 3),
+        colalign=("left", "left", *["right"] * 3),
     )

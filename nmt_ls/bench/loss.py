@@ -13,6 +13,7 @@ import optax
 from tabulate import tabulate
 
 from nmt_ls.bench.machine import PeakMemory, about, alternate, describe_machine, timed
+from nmt_ls.bench.sides import asked_for, equal_precision
 from nmt_ls.bench.torch_peer import TorchWorker, example_arrays
 from nmt_ls.losses import (
     label_smoothed_cross_entropy,
@@ -79,7 +80,8 @@ def bench_loss(
     Returns:
       machine, versions, settings; `ways`: for each its name, seconds (the median), repeats,
       temporary_bytes and temporary_bytes_twice (XLA's temporaries, and with twice the rows);
-      `ratios`: those of `WANTED` as what, beside, ratio, wanted; `long`: rss_anon_bytes, seconds.
+      `ratios`: those of `WANTED` as what, beside, ratio, wanted (None where torch is on another
+      kind of device); `torch_device`; `long`: rss_anon_bytes, seconds.
 
     Raises:
       ValueError: sizes or repeats under 1.
@@ -99,15 +101,19 @@ def bench_loss(
     result = about(settings, packages)
     result["machine"]["device"] = jax.devices()[0].device_kind
     arrays = _arrays(rows, width, vocab_size, dtype)
-    compiled = {name: _compiled(way, arrays) for name, way in _WAYS.items()}
+    with equal_precision(dtype) as precision:
+        compiled = {name: _compiled(way, arrays) for name, way in _WAYS.items()}
+    result["settings"]["precision"] = precision
     candidates: dict[str, Callable[[], float]] = {
         name: partial(_run, program, arrays) for name, program in compiled.items()
     }
     worker = TorchWorker(rows, width, vocab_size, dtype, EPSILON) if with_torch else None
     if worker is not None:
         candidates[TORCH] = worker.run
+    theirs = ""
     try:
         seconds = alternate(candidates, repeats)
+        theirs = worker.device() if worker is not None else ""
     finally:
         if worker is not None:
             worker.close()
@@ -126,10 +132,16 @@ def bench_loss(
     ]
     middle = {name: median(times) for name, times in seconds.items()}
     result["ratios"] = [
-        {"what": what, "beside": beside, "ratio": middle[what] / middle[beside], "wanted": wanted}
+        {
+            "what": what,
+            "beside": beside,
+            "ratio": middle[what] / middle[beside],
+            "wanted": asked_for(wanted, 1, theirs) if beside == TORCH else wanted,
+        }
         for what, beside, wanted in WANTED
         if beside in middle
     ]
+    result["torch_device"] = theirs or None
     result["long"] = _long() if long else None
     return result
 
@@ -152,7 +164,11 @@ def describe(result: dict[str, Any]) -> str:
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 4))
     ratios = tabulate(
         [
-            [f"{r['what']} / {r['beside']}", f"{r['ratio']:.2f}", f"≤ {r['wanted']:g}"]
+            [
+                f"{r['what']} / {r['beside']}",
+                f"{r['ratio']:.2f}",
+                "" if r["wanted"] is None else f"≤ {r['wanted']:g}",
+            ]
             for r in result["ratios"]
         ],
         ["ratio of medians", "found", "asked for"],

@@ -34,6 +34,11 @@ class TorchWorker:
         self._ours.send("run")
         return self._ours.recv()
 
+    def device(self) -> str:
+        """Where it computes: cpu or cuda."""
+        self._ours.send("device")
+        return self._ours.recv()
+
     def close(self) -> None:
         """End the process."""
         self._ours.close()
@@ -64,7 +69,7 @@ def _torch_loop(
 
     while True:
         try:
-            pipe.recv()
+            asked = pipe.recv()
         except EOFError:
             return
-        pipe.send(timed(once))
+        pipe.send(device if asked == "device" else timed(once))

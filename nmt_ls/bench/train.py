@@ -13,6 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from nmt_ls.bench.machine import about, alternate, describe_machine, timed
+from nmt_ls.bench.sides import asked_for, equal_precision
 from nmt_ls.bench.training.peers import (
     EAGER,
     JOEYNMT,
@@ -67,7 +68,7 @@ def bench_train(
       compute: type of activations and products; the others' by autocast.
       repeats: rounds, after one that does not count.
       config: the text that is trained on; None: the built-in corpus.
-      overrides: `KEY=VALUE`, any setting.
+      overrides: `KEY=VALUE`: see `make_task`.
       peers: names of `PEERS`; None: all that are installed.
       joeynmt: the interpreter of an environment that has JoeyNMT.
 
@@ -75,10 +76,11 @@ def bench_train(
       machine, versions, settings; `corpus`; `tokens`: real target tokens of a round; `positions`:
       its target positions; `real_share`: of the whole corpus' source and target positions;
       `sides`: name, tokens_per_second (the median), repeats (seconds), and parameters, tokens,
-      loss (of the first batch, nats a token) as each side counts them; `ratios`: beside, ratio,
-      wanted (or None); `products`: seconds (the median), repeats, operations (of a round),
-      efficiency (their time over ours), utilisation (operations a second over the fastest rate),
-      fastest_rate (operations a second of one large product, measured too).
+      loss (of the first batch, nats a token) as each side counts them, and its device; `ratios`:
+      beside, ratio, wanted (or None, as where devices differ); `products`: seconds (the median),
+      repeats, operations (of a round), efficiency (their time over ours), utilisation (operations
+      a second over the fastest rate), fastest_rate (operations a second of one large product,
+      measured too).
 
     Raises:
       ValueError: numbers under 1; a peer that ended.
@@ -103,6 +105,11 @@ def bench_train(
         size, steps=steps, batch_tokens=batch_tokens, compute=compute, config=config,
         overrides=overrides,
     )  # fmt: skip
+    setting = setting_of(task)
+    # What overrides made of the size.
+    settings |= {"batch_tokens": setting.batch_tokens, "compute": setting.compute}
+    settings |= {"model": {n: getattr(setting, n) for n in ("layers", "width", "feed_forward")}}
+    settings["vocab_size"] = setting.vocab_size
     result = about(settings, ("jax", "jaxlib", "flax", "optax"))
     ours = Ours(task)
     result["machine"]["device"] = jax.devices()[0].device_kind
@@ -110,8 +117,9 @@ def bench_train(
     products = Products(ours.parallel)
     counted = [products_of(task, batch) for batch in task.batches]
     with contextlib.ExitStack() as stack:
+        settings["precision"] = stack.enter_context(equal_precision(setting.compute))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt_ls_bench_")))
-        write_task(folder, setting_of(task), task.batches)
+        write_task(folder, setting, task.batches)
         workers = {
             name: stack.enter_context(
                 PeerWorker(name, folder, joeynmt if name in (JOEYNMT, JOEYNMT_OWN) else None)
@@ -123,13 +131,13 @@ def bench_train(
         candidates |= {name: worker.run for name, worker in workers.items()}
         candidates[PRODUCTS] = lambda: sum(map(products.run, counted))
         seconds = alternate(candidates, repeats)
+        fastest = fastest_rate(setting.compute, ours.parallel)
     for worker in said.values():
         result["versions"] |= worker.pop("versions")
     alone = seconds.pop(PRODUCTS)
     middle = {name: median(times) for name, times in seconds.items()}
     operations = sum(p.operations * times for batch in counted for p, times in batch.items())
     operations *= len(ours.parallel.local)
-    fastest = fastest_rate(compute, ours.parallel)
     result |= {
         "corpus": task.corpus,
         "tokens": task.tokens,
@@ -141,7 +149,11 @@ def bench_train(
             for name, times in seconds.items()
         ],
         "ratios": [
-            {"beside": name, "ratio": middle[name] / middle[OURS], "wanted": WANTED.get(name)}
+            {
+                "beside": name,
+                "ratio": middle[name] / middle[OURS],
+                "wanted": asked_for(WANTED.get(name), ours.parallel.count, said[name]["device"]),
+            }
             for name in names
         ],
         "products": {
@@ -200,6 +212,7 @@ class Ours:
             "tokens": int(sum(s.tokens for s in (sums, *others))),
             "parameters": self.parameters,
             "loss": float(sums.loss / sums.tokens),
+            "device": jax.default_backend(),
             "versions": {},
         }
 
@@ -225,6 +238,7 @@ def describe(result: dict[str, Any]) -> str:
         rows.append(
             [
                 side["name"],
+                side["device"],
                 f"{side['tokens_per_second']:,.0f}",
                 f"{median(side['repeats']) / s['steps']:.3f}",
                 f"{ratio['ratio']:.2f}" if ratio else "",
@@ -234,18 +248,20 @@ def describe(result: dict[str, Any]) -> str:
             ]
         )
     headers = [
-        "", "real target tokens/s", "s a step", "ours / theirs", "asked for", "parameters",
+        "", "on", "real target tokens/s", "s a step", "ours / theirs", "asked for", "parameters",
         "first loss",
     ]  # fmt: skip
-    table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 6))
-    p, model = result["products"], SIZES[s["size"]]
+    table = tabulate(
+        rows, headers, disable_numparse=True, colalign=("left", "left", *["right"] * 6)
+    )
+    p, model = result["products"], s["model"]
     ours = result["sides"][0]
     rate = p["operations"] / median(ours["repeats"])
     overridden = f", {' '.join(s['overrides'])}" if s["overrides"] else ""
     return (
-        f"Training, size {s['size']}: {model.model.encoder_layers} + {model.model.decoder_layers} "
-        f"layers, width {model.model.width}, feed-forward {model.model.feed_forward:,}, "
-        f"V = {model.vocab_size:,}, {s['compute']}{overridden};\nbatches of "
+        f"Training, size {s['size']}: {model['layers']} + {model['layers']} "
+        f"layers, width {model['width']}, feed-forward {model['feed_forward']:,}, "
+        f"V = {s['vocab_size']:,}, {s['compute']}{overridden};\nbatches of "
         f"{s['batch_tokens']:,} target positions of {result['corpus']}, {s['steps']} a round, "
         f"median of {s['repeats']} rounds in turn,\non {result['machine']['device']}, ours as "
         f"{result['machine']['devices']} device(s)\n\n{table}\n\n"

@@ -63,6 +63,8 @@ class Peer(NamedTuple):
     """All sentences, once."""
     ids: Callable[[Any], list[list[int]]]
     """What `translate` returned as ids in the order of the sentences, without end-of-sentence."""
+    device: str
+    """cpu or cuda."""
 
 
 def installed() -> list[str]:
@@ -98,6 +100,10 @@ class PeerWorker:
         """Ids of the translations of the last run, without end-of-sentence."""
         return self._ask("outputs")
 
+    def device(self) -> str:
+        """Where it computes: cpu or cuda."""
+        return self._ask("device")
+
     def _ask(self, what: str) -> Any:
         try:
             self._ours.send(what)
@@ -128,7 +134,11 @@ def _loop(pipe: Connection, name: str, task: PeerTask) -> None:
             return
         try:
             made = made or [_PEERS[name][1](task)]
-            answer = timed(run) if asked == "run" else made[0].ids(found[0])
+            peer = made[0]
+            if asked == "run":
+                answer: Any = timed(run)
+            else:
+                answer = peer.device if asked == "device" else peer.ids(found[0])
         except Exception as error:  # a type that it cannot compute in, a library that it lacks
             answer = PeerFailed(" ".join(str(error).split())[:300] or type(error).__name__)
         pipe.send(answer)
@@ -166,6 +176,7 @@ def _ctranslate2(task: PeerTask) -> Peer:
     return Peer(
         lambda: translator.translate_batch(source, **options),
         lambda found: [[numbers[piece] for piece in one.hypotheses[0]] for one in found],
+        translator.device,
     )
 
 
@@ -269,7 +280,7 @@ def _hugging_face(task: PeerTask) -> Peer:
             placed[i] = after[: after.index(task.eos)] if task.eos in after else after
         return placed
 
-    return Peer(translate, in_order)
+    return Peer(translate, in_order, device)
 
 
 _PEERS: Mapping[str, tuple[tuple[str, ...], Callable[[PeerTask], Peer]]] = {

@@ -20,6 +20,7 @@ from nmt_ls.bench.decoding.peers import (
     packages_of,
 )
 from nmt_ls.bench.machine import about, alternate, timed
+from nmt_ls.bench.sides import asked_for, equal_precision
 from nmt_ls.decoding.files import read_lines
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
@@ -96,8 +97,11 @@ def measure_run(
         longest=min(limit, positions), length_alpha=_alpha(run), compute=compute,
         never=tuple(sorted({run.subwords.pad, run.subwords.bos})),
     )  # fmt: skip
-    outputs, workers = {}, []
-    with _exported(run, installed() if peers else []) as (folders, left_out):
+    outputs, devices, workers = {}, {OURS: jax.default_backend()}, []
+    with (
+        _exported(run, installed() if peers else []) as (folders, left_out),
+        equal_precision(compute) as precision,
+    ):
         try:
             for name, folder in folders.items():
                 workers.append(PeerWorker(name, task._replace(folder=folder)))
@@ -106,6 +110,7 @@ def measure_run(
             for worker in workers:
                 if worker.name in seconds:
                     outputs[worker.name] = worker.outputs()
+                    devices[worker.name] = worker.device()
         finally:
             for worker in workers:
                 worker.close()
@@ -114,7 +119,7 @@ def measure_run(
         "run": Path(run_directory).name, "checkpoint": run.checkpoint, "sentences": len(lines),
         "source": source.name if source else next(iter(run.config.data.tests)), "beam": beam,
         "batch_sentences": batch_sentences, "repeats": repeats, "compute": compute,
-        "without": left,
+        "without": left, "precision": precision,
     }  # fmt: skip
     result = about(settings, ("jax", "jaxlib", "flax", *packages_of(list(outputs))))
     result["machine"]["device"] = jax.devices()[0].device_kind
@@ -125,6 +130,7 @@ def measure_run(
         "sides": [
             {
                 "name": _named(name, compute),
+                "device": devices[name],
                 "sentences_per_second": len(lines) / middle[name],
                 "repeats": times,
             }
@@ -134,7 +140,7 @@ def measure_run(
             {
                 "beside": _named(name, compute),
                 "ratio": middle[name] / middle[OURS],
-                "wanted": _wanted(name),
+                "wanted": asked_for(_wanted(name), jax.local_device_count(), devices[name]),
             }
             for name in outputs
         ],

@@ -71,4 +71,4 @@ def joeynmt(s: Setting) -> Peer:
         model.zero_grad()
         return loss.detach()
 
-    return Peer(step, prepare, sum(p.numel() for p in model.parameters()))
+    return Peer(step, prepare, sum(p.numel() for p in model.parameters()), device.type)

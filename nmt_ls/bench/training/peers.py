@@ -60,6 +60,8 @@ class Peer(NamedTuple):
     prepare: Callable[..., Any]
     """Arrays (source, its lengths, target, its lengths) → what `step` takes; not timed."""
     parameters: int
+    device: str
+    """cpu or cuda."""
 
 
 PEERS = {
@@ -154,7 +156,8 @@ class PeerWorker:
 
     def about(self) -> dict[str, Any]:
         """`tokens` (real target tokens of all batches, as the peer counts them), `parameters`,
-        `loss` (of a token, of the first batch before any update), `versions`."""
+        `loss` (of a token, of the first batch before any update), `device` (cpu or cuda),
+        `versions`."""
         return self._ask("about")
 
     def run(self) -> float:
@@ -182,7 +185,9 @@ class PeerWorker:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
+            self._process.stdout.close()
             self._process.stdin.close()
             self._process.wait(10)
         except (OSError, subprocess.TimeoutExpired):
@@ -227,6 +232,7 @@ def main(name: str, folder: Path) -> None:
                 "tokens": sum(int(batch[3].sum()) for batch in batches),
                 "parameters": peer.parameters,
                 "loss": first,
+                "device": peer.device,
                 "versions": {"torch": torch.__version__},
             }
         print(json.dumps(answer), file=answers, flush=True)

@@ -65,7 +65,7 @@ def _peer(setting: Setting, model: nn.Module, loss: Callable, compiled: bool = F
         optimizer.step()
         return value.detach()
 
-    return Peer(step, prepare, sum(p.numel() for p in model.parameters()))
+    return Peer(step, prepare, sum(p.numel() for p in model.parameters()), device)
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
