@@ -162,7 +162,9 @@ class ModelConfig:
     logit_softcap: NonNegative = 0.0
     """c: logits are c·tanh(logits/c), in training and decoding (Gemma 2); 0 is off."""
     compute: Literal["float32", "bfloat16"] = "float32"
-    """Type of activations and matrix products; parameters, softmax and loss stay float32."""
+    """Type of activations and matrix products; parameters, softmax and loss stay float32. jax
+    multiplies float32 as TF32 on NVIDIA GPUs that have it; JAX_DEFAULT_MATMUL_PRECISION=highest in
+    the environment makes it full float32."""
     attention: Literal["auto", "xla", "cudnn", "explicit"] = "auto"
     """auto: cuDNN's flash kernel where it applies (GPU, bfloat16), else XLA's; cudnn: that kernel,
     no training without a GPU; explicit: our own, which can drop out and return the weights."""
