@@ -158,6 +158,9 @@ def _average(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     import importlib
 
+    if arguments.what in ("loss", "train", "decode"):
+        # JAX takes most of a GPU's memory at its start; peers want some too.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     module = importlib.import_module(f"nmt_ls.bench.{arguments.what}")
     given = {k: v for k, v in vars(arguments).items() if k not in ("verb", "run", "what", "output")}
     try:

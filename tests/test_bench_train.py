@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from importlib.util import find_spec
 from statistics import median
 
@@ -172,13 +173,17 @@ def test_steps_stand_for_the_epoch() -> None:
     assert len(set(representative_steps(plan, 16))) == 16
 
 
-def test_numbers_that_cannot_be(capsys) -> None:
+def test_numbers_that_cannot_be(capsys, monkeypatch) -> None:
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
     with pytest.raises(ValueError, match="steps=0"):
         bench_train(steps=0)
     with pytest.raises(ValueError, match="joeynmt is not installed"):
         bench_train(peers=["joeynmt"])
     assert main(["bench", "train", "--repeats", "0"]) == 2
     assert "repeats=0" in capsys.readouterr().err
+    assert os.environ[name] == "false"  # a GPU's memory is for peers too
 
 
 @pytest.mark.parametrize(
