@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt_ls.bench.gpu.device import device_of
 from nmt_ls.bench.gpu.stages import Step
 from nmt_ls.bench.gpu.targets import Row
 from nmt_ls.config_files import load_config
@@ -21,6 +22,7 @@ def script(monkeypatch):
     loader.exec_module(module)
     # Called here and not in a process of its own, it leaves ours as it was.
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(module, "device_of", lambda environment: ("gpu", "made-up GPU"))
     monkeypatch.chdir(SCRIPT.parents[1])
     return module
 
@@ -35,7 +37,7 @@ def test_one_stage_from_the_command_line_to_its_rows(script, tmp_path, capsys) -
     assert stored["tiny"]
     text = capsys.readouterr().out
     assert "reproduction" in text and text.count("unmeasured") == len(script.STAGES) - 1
-    assert "its figures mean nothing" in text
+    assert "its figures mean nothing" in text and "On: made-up GPU" in text
     # A stage that has its result is not begun again.
     (tmp_path / "steps" / "reproduction.json").unlink()
     assert script.main(arguments) == 0
@@ -68,6 +70,48 @@ def test_a_stage_that_fails_stops_no_other(script, tmp_path, monkeypatch, capsys
     made_up(script, monkeypatch, first="", second="1/0")  # the second is not run again
     assert script.main(["--out", str(tmp_path)]) == 0
     assert not (tmp_path / "first.failed").exists()
+
+
+def test_one_bench_that_fails_leaves_the_others(script, tmp_path, monkeypatch) -> None:
+    codes = {"torch": "1/0", "marian": "", "training": "1/0", "after": ""}
+    steps = [
+        Step(name, [script.sys.executable, "-c", code], continues=name == "training")
+        for name, code in codes.items()
+    ]
+    monkeypatch.setattr(script, "STAGES", {"a": script.Stage("a", lambda _: steps, lambda _: [])})
+    assert script.main(["--out", str(tmp_path)]) == 1
+    # What others build on is another matter.
+    assert {path.stem for path in (tmp_path / "logs").iterdir()} == {"torch", "marian", "training"}
+
+
+def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatch) -> None:
+    study = script.Study(tmp_path, tiny=False)
+    monkeypatch.setattr(script, "installed", lambda: ["torch", "marian"])
+    steps = list(script.train_steps("base")(study))
+    assert [step.name for step in steps] == ["train_base_torch", "train_base_marian"]
+    for step, peer in zip(steps, ("torch", "marian"), strict=True):
+        assert step.command[step.command.index("--peers") + 1] == peer
+        sides = [{"name": peer, "tokens_per_second": 2.0}]
+        ratio = {"beside": peer, "ratio": 2.0, "wanted": 1.8}
+        result = {"sides": sides, "ratios": [ratio], "products": {"efficiency": 0.5}}
+        study.json_of(step.name).write_text(json.dumps(result))
+    rows = list(script.train_rows("base")(study))
+    assert [row.met for row in rows] == [None, True, None, True, False]
+    monkeypatch.setattr(script, "installed", list)
+    (step,) = script.train_steps("base")(study)
+    assert step.name == "train_base_alone" and step.command[-3] == "--peers"
+
+
+def test_one_gpu_and_no_cpu(script, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert script.one_gpu()["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert script.one_gpu()["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.setattr(script, "device_of", device_of)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert script.main(["--out", str(tmp_path / "none")]) == 2
+    assert "on the CPU here" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_has_failed_comes_last_in_the_next_call(script, tmp_path, monkeypatch) -> None:
