@@ -1,5 +1,7 @@
 """Every kernel gives the same numbers; one step with a cache is one row of the whole."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,13 @@ import pytest
 from flax import nnx
 from tiny import assert_close
 
-from nmt_ls.model.attention import CrossAttention, SelfAttention, attend, explicit_attention
+from nmt_ls.model.attention import (
+    CrossAttention,
+    SelfAttention,
+    _cudnn_applies,
+    attend,
+    explicit_attention,
+)
 from nmt_ls.model.dropout import Dropout, DropoutRates
 
 B, T, S, H, C = 3, 5, 7, 2, 4
@@ -53,6 +61,27 @@ def test_cudnn_is_xla_where_there_is_none() -> None:
     np.testing.assert_array_equal(
         attend(q, k, v, kernel="cudnn", **options), attend(q, k, v, kernel="xla", **options)
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "found"),
+    [
+        ("PJRT C API\ncuda 13000", "9.0", True),
+        ("cuda 12080", "8.0", True),
+        ("cuda 12080", "10.0", True),
+        ("cuda 12080", "7.5", False),
+        ("rocm 60300", "gfx90a", False),
+        ("cpu", None, False),
+    ],
+)
+def test_cards_that_have_the_flash_kernel(version, capability, found, monkeypatch) -> None:
+    device = SimpleNamespace(client=SimpleNamespace(platform_version=version))
+    if capability is not None:
+        device.compute_capability = capability
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    q = jnp.zeros((1, 1, 2, 64), jnp.bfloat16)
+    assert _cudnn_applies(q, q) is found
 
 
 def test_padding_may_hold_anything_finite() -> None:

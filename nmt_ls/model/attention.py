@@ -32,10 +32,18 @@ def has_cudnn() -> bool:
     return jax.default_backend() == "gpu"
 
 
+def _has_flash_kernel() -> bool:
+    """Whether the GPU is one of NVIDIA's of compute capability 8.0 or later."""
+    device = jax.local_devices()[0]
+    cuda = "cuda" in getattr(device.client, "platform_version", "").lower()
+    major = str(getattr(device, "compute_capability", "")).partition(".")[0]
+    return cuda and major.isdecimal() and int(major) >= 8
+
+
 def _cudnn_applies(q: Array, k: Array) -> bool:
     # What cuDNN's flash kernel accepts (jax._src.cudnn.fused_attention_stablehlo).
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return has_cudnn() and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return has_cudnn() and _has_flash_kernel() and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
 
 
 def attend(
