@@ -6,6 +6,7 @@ devices it sums with `psum` over the axis `AXIS`, outside of whatever is differe
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -35,14 +36,14 @@ def cores_as_devices() -> None:
     """Make each core of a CPU a device of its own, for work whose rows do not need one another.
 
     Two threads gain little on small products and nothing on what lies between them; two devices
-    work through two batches, or through the halves of one (docs/performance.md). Nothing changes on
-    accelerators, where jax has begun already, or where `XLA_FLAGS` says how many devices there are
-    or `NPROC` how many threads.
+    work through two batches, or through the halves of one (docs/performance.md). Nothing changes
+    where jax is going to compute on a GPU or TPU, whose host keeps its threads, where it has begun
+    already, or where `XLA_FLAGS` says how many devices there are or `NPROC` how many threads.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = min(cores or 1, MOST_CPU_DEVICES)
     told = "NPROC" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
-    if devices == 1 or told:
+    if devices == 1 or told or on_accelerator(jax.config.jax_platforms or ""):
         return
     try:
         jax.config.update("jax_num_cpu_devices", devices)
@@ -50,6 +51,21 @@ def cores_as_devices() -> None:
         return
     # XLA takes the number of its CPU threads from here.
     os.environ["NPROC"] = str(max(1, (cores or 1) // devices))
+
+
+def on_accelerator(platforms: str) -> bool:
+    """Whether jax is going to compute on a GPU or TPU, as far as it can be told before it begins.
+
+    Args:
+      platforms: those that it has been told to use (`JAX_PLATFORMS`), or nothing.
+    """
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin", "libtpu")
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/accel0", "/dev/vfio/0")
+    return any(map(find_spec, plugins)) and any(map(os.path.exists, devices))
 
 
 def is_main() -> bool:

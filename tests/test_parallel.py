@@ -14,7 +14,7 @@ from conftest import QUICK
 from tiny import leaf_errors, tiny_config, tiny_data
 
 from nmt_ls.errors import UserError
-from nmt_ls.parallel import AXIS, DataParallel, to_host
+from nmt_ls.parallel import AXIS, DataParallel, on_accelerator, to_host
 from nmt_ls.training.runs import load_params
 from nmt_ls.training.trainer import fit
 
@@ -144,3 +144,16 @@ def test_two_processes_are_one_with_two_devices(tmp_path: Path) -> None:
     for a, b in zip(records, map(json.loads, one_lines), strict=True):
         assert a["target_tokens_total"] == b["target_tokens_total"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_cores_are_no_devices_beside_an_accelerator(monkeypatch) -> None:
+    assert on_accelerator("cuda,cpu") and on_accelerator("tpu") and not on_accelerator("cpu")
+    monkeypatch.setattr("nmt_ls.parallel.find_spec", lambda name: name == "jax_cuda12_plugin")
+    monkeypatch.setattr("nmt_ls.parallel.os.path.exists", lambda path: path == "/dev/nvidiactl")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert on_accelerator("")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not on_accelerator("")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("nmt_ls.parallel.os.path.exists", lambda path: False)
+    assert not on_accelerator("")

@@ -43,7 +43,9 @@ def _has_flash_kernel() -> bool:
 def _cudnn_applies(q: Array, k: Array) -> bool:
     # What cuDNN's flash kernel accepts (jax._src.cudnn.fused_attention_stablehlo).
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return has_cudnn() and _has_flash_kernel() and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return (
+        has_cudnn() and _has_flash_kernel() and half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    )
 
 
 def attend(
