@@ -5,12 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+import jax.numpy as jnp
 import pytest
 
 from nmt_ls.bench.decode import OURS, bench_decode, describe
 from nmt_ls.bench.decoding.lines import describe_lines, measure_lines
 from nmt_ls.bench.decoding.model import TINY, make_problem
-from nmt_ls.bench.decoding.parts import HOST_PARTS, STEP_PARTS
+from nmt_ls.bench.decoding.parts import HOST_PARTS, STEP_PARTS, moved
 from nmt_ls.bench.decoding.peers import (
     CTRANSLATE2,
     HUGGING_FACE,
@@ -21,6 +22,7 @@ from nmt_ls.bench.decoding.peers import (
 )
 from nmt_ls.bench.machine import PeerFailed, alternate
 from nmt_ls.cli import main
+from nmt_ls.model.cache import Cache
 
 SIZES = {"beam": 2, "batch_sentences": 8, "tokens": 5, "model": TINY, "vocab_size": 300}
 
@@ -119,3 +121,12 @@ def test_numbers_that_cannot_be(capsys) -> None:
         bench_decode(beam=0)
     assert main(["bench", "decode", "--sentences", "0"]) == 2
     assert "sentences=0" in capsys.readouterr().err
+
+
+def test_wide_beams_move_keys_and_values() -> None:
+    parents = jnp.array([[1, 0]])
+    slots = [jnp.arange(8.0).reshape(2, 4)]
+    narrow = Cache(slots, jnp.array([[[0, 0], [1, 1]]]))  # type: ignore[arg-type]
+    assert moved(narrow, parents).tolist() == [[[1, 1], [0, 0]]]
+    wide = Cache(slots, jnp.zeros((2, 1, 2), jnp.int32))  # type: ignore[arg-type]
+    assert moved(wide, parents).layers[0].tolist() == [[4, 5, 6, 7], [0, 1, 2, 3]]

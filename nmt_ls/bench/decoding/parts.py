@@ -15,6 +15,7 @@ from nmt_ls.decoding.rows import pad_rows, padded_length
 from nmt_ls.model import graph_of, model_of
 from nmt_ls.model.cache import (
     SHARED,
+    Cache,
     attend_past,
     attend_source,
     readable,
@@ -160,10 +161,16 @@ def _model_parts(problem: Problem) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         SOURCE_ATTENTION: _compiled(source_attention, memory, heads),
         OUTPUT: _compiled(output, params, hidden),
         CANDIDATES: _compiled(candidates, scores, logits),
-        REORDER: _compiled(lambda c, p: reordered(c, p).ancestors, cache, parents),
+        REORDER: _compiled(moved, cache, parents),
         WHOLE_STEP: _compiled(steps, params, memory, tokens, cache),
         PRODUCTS: _compiled(products, params, hidden, inner),
     }
+
+
+def moved(cache: Cache, parents: jax.Array) -> Any:
+    """What reordering writes: the table of ancestors, or, of wide beams, all keys and values."""
+    found = reordered(cache, parents)
+    return found.ancestors if cache.ancestors.shape[1] > 1 else found
 
 
 def _compiled(fn: Callable, *arguments: Any) -> tuple[Any, tuple[Any, ...]]:
