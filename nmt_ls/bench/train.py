@@ -132,8 +132,10 @@ def bench_train(
         candidates[PRODUCTS] = lambda: sum(map(products.run, counted))
         seconds = alternate(candidates, repeats)
         fastest = fastest_rate(setting.compute, ours.parallel)
-    for worker in said.values():
-        result["versions"] |= worker.pop("versions")
+    for name, worker in said.items():
+        # JoeyNMT's environment has a torch of its own.
+        of = " of JoeyNMT" if name in (JOEYNMT, JOEYNMT_OWN) else ""
+        result["versions"] |= {k + of: number for k, number in worker.pop("versions").items()}
     alone = seconds.pop(PRODUCTS)
     middle = {name: median(times) for name, times in seconds.items()}
     operations = sum(p.operations * times for batch in counted for p, times in batch.items())
