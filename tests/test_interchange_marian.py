@@ -333,6 +333,24 @@ def test_search_goes_along_as_far_as_it_can(
         assert written.get("min_new_tokens") == changed.get("min_length")
 
 
+@pytest.mark.parametrize(
+    ("positions", "found"), [("sinusoidal", 600), ("learned", MODEL.max_positions)]
+)
+def test_positions_reach_as_far_as_sentences(positions: str, found: int, tmp_path: Path) -> None:
+    run = native_run(tmp_path / "run", norm="post", positions=positions)
+    config = load_resolved(run / "config.yaml")
+    decoding = dataclasses.replace(config.decoding, max_source_length=600)
+    save_config(dataclasses.replace(config, decoding=decoding), run / "config.yaml")
+    tensors = exported(run, tmp_path / "out")
+    assert len(tensors["model.encoder.embed_positions.weight"]) == found
+    for file, key in {
+        "config.json": "max_position_embeddings",
+        "generation_config.json": "max_length",
+        "tokenizer_config.json": "model_max_length",
+    }.items():
+        assert json.loads((tmp_path / "out" / file).read_text())[key] == found
+
+
 def test_quantization_belongs_to_ctranslate2(
     runs: dict[str, LoadedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nmt_ls.config import Config, CorpusConfig, DataConfig, DecodingConfig
+from nmt_ls.config import Config, CorpusConfig, DataConfig, DecodingConfig, ModelConfig
 from nmt_ls.config_files import save_config
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.interchange.folders import whole_folder
@@ -131,7 +131,7 @@ def export_marian(run: LoadedRun, output: Path) -> None:
     if (run.run_dir / KEPT).is_file():
         key_biases, texts = read_tensors(run.run_dir / KEPT)
         kept = {name: json.loads(text) for name, text in texts.items()}
-    model, subwords, before = run.config.model, run.subwords, kept.get("config.json", {})
+    model, subwords, before = _with_positions(run), run.subwords, kept.get("config.json", {})
     fields = marian_config_of(model, subwords.source_size, subwords.target_size, before)
     specials: dict[str, Any] = {
         "pad_token_id": subwords.pad,
@@ -144,7 +144,7 @@ def export_marian(run: LoadedRun, output: Path) -> None:
         tensors = marian_of_params(run.params, model, key_biases)
         write_tensors(beside / WEIGHTS, tensors, {"format": "pt"})
         write_json(beside / "config.json", {**before, "dtype": "float32", **fields, **specials})
-        generation = kept.get("generation_config.json") or _generation_of(run)
+        generation = kept.get("generation_config.json") or _generation_of(run, model.max_positions)
         write_json(beside / "generation_config.json", {**generation, **specials})
         if TOKENIZER in kept:
             written = read_json(beside / TOKENIZER)
@@ -157,7 +157,19 @@ def export_marian(run: LoadedRun, output: Path) -> None:
         )  # fmt: skip
 
 
-def _generation_of(run: LoadedRun) -> dict[str, Any]:
+def _with_positions(run: LoadedRun) -> ModelConfig:
+    """Our settings of a model whose positions reach as far as the run's sentences.
+
+    Ours end nowhere where they are computed; Marian's do, and an imported model's stay as they are.
+    """
+    config, model = run.config, run.config.model
+    if model.positions == "learned" or (run.run_dir / KEPT).is_file():
+        return model
+    longest = max(model.max_positions, config.data.max_length, config.decoding.max_source_length)
+    return dataclasses.replace(model, max_positions=longest)
+
+
+def _generation_of(run: LoadedRun, longest: int) -> dict[str, Any]:
     """How `generate` searches as we do: beam, lengths, what is never put out."""
     decoding, subwords = run.config.decoding, run.subwords
     shortest = {"min_new_tokens": decoding.min_length} if decoding.min_length else {}
@@ -167,7 +179,7 @@ def _generation_of(run: LoadedRun) -> dict[str, Any]:
         **(repeated if decoding.no_repeat_ngram else {}),
         "num_beams": decoding.beam,
         "length_penalty": power_of_length(decoding),
-        "max_length": run.config.model.max_positions,
+        "max_length": longest,
         "bad_words_ids": [[index] for index in sorted({subwords.pad, subwords.bos})],
         "forced_eos_token_id": subwords.eos,
     }
