@@ -61,7 +61,7 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
         "--smoothing",
         type=float,
         nargs="+",
-        help="values of ε, or of loss.beta where loss.kind has no ε; sweep.smoothing",
+        help="values of ε, or of loss.beta where loss.kind has no ε; default: sweep.smoothing",
     )
     sweep.add_argument("--seeds", type=int, help="runs per ε; default: sweep.seeds")
     sweep.add_argument(
@@ -69,7 +69,7 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
         action="append",
         default=[],
         metavar="KEY=VALUE,VALUE",
-        help="also vary another setting, as in model.dropout=0,0.3; repeatable; sweep.grid",
+        help="also vary a setting, as in model.dropout=0,0.3; repeatable; default: sweep.grid",
     )
     sweep.add_argument(
         "--shard", default="", metavar="K/N", help="this share of the runs alone, and no report"
@@ -83,7 +83,9 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     evaluate.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
     evaluate.add_argument("--split", action="append", help="a test set of the run's; repeatable")
     evaluate.add_argument("--source", type=Path, help="a source file of your own")
-    evaluate.add_argument("--reference", type=Path, action="append", help="repeatable")
+    evaluate.add_argument(
+        "--reference", type=Path, action="append", help="its reference translations; repeatable"
+    )
     evaluate.add_argument(
         "--frequencies", type=Path, help="count words here, and not in the run's training targets"
     )
@@ -249,7 +251,9 @@ def _add_checkpoint(sub: argparse.ArgumentParser) -> None:
 def _add_decoding(sub: argparse.ArgumentParser) -> None:
     _add_checkpoint(sub)
     sub.add_argument("--beam", type=int, help="1 is greedy search; default: the run's")
-    sub.add_argument("--length-penalty", choices=("none", "average", "gnmt"), help="the run's")
+    sub.add_argument(
+        "--length-penalty", choices=("none", "average", "gnmt"), help="default: the run's"
+    )
     sub.add_argument("--length-alpha", type=float, help="its exponent; default: the run's")
     sub.add_argument(
         "--length-excludes-eos", action="store_true", default=None, help="n without the end"

@@ -237,6 +237,10 @@ def test_help_lists_defaults(capsys):
     text = capsys.readouterr().out
     assert "((5+n)/6)^alpha" in text and "--n-best" in text
     assert "(default: 1)" in text and "None" not in text and "default: )" not in text
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "default: sweep.smoothing" in text and "default: sweep.grid" in text
     assert main(["settings"]) == 0
     assert "training.batch_tokens" in capsys.readouterr().out
 
