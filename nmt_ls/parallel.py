@@ -43,7 +43,7 @@ def cores_as_devices() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = min(cores or 1, MOST_CPU_DEVICES)
     told = "NPROC" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
-    if devices == 1 or told or on_accelerator(jax.config.jax_platforms or ""):
+    if devices == 1 or told or on_accelerator(getattr(jax.config, "jax_platforms", None) or ""):
         return
     try:
         jax.config.update("jax_num_cpu_devices", devices)
