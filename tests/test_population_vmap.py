@@ -1,4 +1,4 @@
-"""Members side by side, as accelerators have them: killed, continued, on several devices."""
+"""Members side by side, as accelerators have them: interrupted, continued, on several devices."""
 
 import dataclasses
 import os
@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from killed import killed_and_run_again
 from test_population import NAMES, config_in, members_of, perplexity
 from test_trainer import assert_same_end, steps_logged, whole_state
 from tiny import leaf_errors, tiny_data, with_training
@@ -123,26 +122,3 @@ def test_several_groups_each_on_several_devices(prepared, tmp_path: Path) -> Non
     assert fit_population(groups[1], way="vmap") == [12, 12]
     m = groups[1][1]
     assert_as_alone(m, m.run_dir, tmp_path / "alone", ("last",))
-
-
-# --- another process -----------------------------------------------------------------------------
-
-WORKER = """
-import sys
-from pathlib import Path
-from nmt_ls.compilation import enable_compilation_cache
-enable_compilation_cache()
-from test_population_vmap import config_in, tiny_data, with_training, without_average
-from nmt_ls.training.population import fit_population
-config = config_in(Path(sys.argv[1]))
-data = tiny_data(config)
-config = with_training(config, checkpoint_every=2, keep_last=2)
-fit_population(without_average((config, data), Path(sys.argv[2])), way="vmap")
-"""
-
-
-def test_killed_at_a_random_moment(straight: Path, tmp_path: Path) -> None:
-    """Checkpoints at every other step: the kill meets members with different ones."""
-    # Not near the end, where some may be finished: those are left out, as is tested above.
-    killed_and_run_again(WORKER, tmp_path, range(1, 7))
-    assert_same(tmp_path / "runs", straight)
