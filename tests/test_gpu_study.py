@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nmt_ls.bench.gpu import study as gpu
 from nmt_ls.bench.gpu.device import device_of
-from nmt_ls.bench.gpu.stages import Step
+from nmt_ls.bench.gpu.stages import Step, StepFailed
 from nmt_ls.bench.gpu.targets import Row
 from nmt_ls.config_files import load_config
 
@@ -47,7 +48,7 @@ def test_one_stage_from_the_command_line_to_its_rows(script, tmp_path, capsys) -
 def made_up(script, monkeypatch, **commands):
     """Each stage with one step that runs this Python code."""
     stages = {
-        name: script.Stage(
+        name: gpu.Stage(
             name,
             lambda study, name=name, code=code: [Step(name, [script.sys.executable, "-c", code])],
             lambda study, name=name: [Row(name, "1")],
@@ -78,16 +79,16 @@ def test_one_bench_that_fails_leaves_the_others(script, tmp_path, monkeypatch) -
         Step(name, [script.sys.executable, "-c", code], continues=name == "training")
         for name, code in codes.items()
     ]
-    monkeypatch.setattr(script, "STAGES", {"a": script.Stage("a", lambda _: steps, lambda _: [])})
+    monkeypatch.setattr(script, "STAGES", {"a": gpu.Stage("a", lambda _: steps, lambda _: [])})
     assert script.main(["--out", str(tmp_path)]) == 1
     # What others build on is another matter.
     assert {path.stem for path in (tmp_path / "logs").iterdir()} == {"torch", "marian", "training"}
 
 
 def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatch) -> None:
-    study = script.Study(tmp_path, tiny=False)
-    monkeypatch.setattr(script, "installed", lambda: ["torch", "marian"])
-    steps = list(script.train_steps("base")(study))
+    study = gpu.Study(tmp_path, tiny=False)
+    monkeypatch.setattr(gpu, "installed", lambda: ["torch", "marian"])
+    steps = list(gpu.train_steps("base")(study))
     assert [step.name for step in steps] == ["train_base_torch", "train_base_marian"]
     for step, peer in zip(steps, ("torch", "marian"), strict=True):
         assert step.command[step.command.index("--peers") + 1] == peer
@@ -95,10 +96,10 @@ def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatc
         ratio = {"beside": peer, "ratio": 2.0, "wanted": 1.8}
         result = {"sides": sides, "ratios": [ratio], "products": {"efficiency": 0.5}}
         study.json_of(step.name).write_text(json.dumps(result))
-    rows = list(script.train_rows("base")(study))
+    rows = list(gpu.train_rows("base")(study))
     assert [row.met for row in rows] == [None, True, None, True, False]
-    monkeypatch.setattr(script, "installed", list)
-    (step,) = script.train_steps("base")(study)
+    monkeypatch.setattr(gpu, "installed", list)
+    (step,) = gpu.train_steps("base")(study)
     assert step.name == "train_base_alone" and step.command[-3] == "--peers"
 
 
@@ -185,9 +186,9 @@ def test_a_bench_that_is_not_there_is_the_stages_error(script, tmp_path, monkeyp
 
 
 def test_strategies_are_of_two_values_and_two_seeds(script, tmp_path) -> None:
-    study = script.Study(tmp_path, tiny=False)
-    with pytest.raises(script.StepFailed, match="study"):
-        list(script.strategies_steps(study))
+    study = gpu.Study(tmp_path, tiny=False)
+    with pytest.raises(StepFailed, match="study"):
+        list(gpu.strategies_steps(study))
     entries = [
         {"run": f"e{e}_s{s}_d{d}", "label_smoothing": e, "seed": s,
          "settings": {"model.dropout": d}}
@@ -195,12 +196,12 @@ def test_strategies_are_of_two_values_and_two_seeds(script, tmp_path) -> None:
     ]  # fmt: skip
     study.study.mkdir()
     (study.study / "plan.json").write_text(json.dumps({"title": "", "runs": entries}))
-    names = [step.name for step in script.strategies_steps(study)]
+    names = [step.name for step in gpu.strategies_steps(study)]
     assert names == [f"strategies_e{e}_s{s}_d0.3" for e in (0, 0.1) for s in (1, 2)]
 
 
 def test_commands_name_configurations_that_load(script, tmp_path) -> None:
-    study = script.Study(tmp_path, tiny=False)
+    study = gpu.Study(tmp_path, tiny=False)
     for path in study.configs.values():
         assert path.is_file()
     for stage in ("study", "reproduction", "time_to_quality", "tatoeba"):
@@ -214,12 +215,12 @@ def test_commands_name_configurations_that_load(script, tmp_path) -> None:
 
 
 def test_the_study_trains_what_hugging_face_can_hold(script, tmp_path) -> None:
-    (train, _) = script.tatoeba_steps(script.Study(tmp_path, tiny=False))
+    (train, _) = gpu.tatoeba_steps(gpu.Study(tmp_path, tiny=False))
     assert "model.norm=post" in train.command
 
 
 def test_what_training_on_tatoeba_took(script, tmp_path) -> None:
-    study = script.Study(tmp_path, tiny=False)
+    study = gpu.Study(tmp_path, tiny=False)
     study.tatoeba.mkdir()
     records = [
         {"step": 10, "seconds": 5.0, "steps": 10, "target_tokens": 100, "loss": None},
@@ -229,7 +230,7 @@ def test_what_training_on_tatoeba_took(script, tmp_path) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (study.tatoeba / "metrics.jsonl").write_text(lines)
     study.json_of("tatoeba").write_text('{"test": {"bleu": 1, "perplexity": 2}}')
-    found = {row.what: row.found for row in script.tatoeba_rows(study)}
+    found = {row.what: row.found for row in gpu.tatoeba_rows(study)}
     assert found["seconds of training"] == "9"
     assert found["real target tokens/s of training"] == "20"
 

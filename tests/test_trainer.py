@@ -307,7 +307,7 @@ def test_a_few_skipped_steps_are_counted(
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [r["skipped_total"] for r in records] == [0, 0, 1, 3, 3, 3]
     # Means are of the steps that were taken; of the fourth record's none was.
-    finite = [np.isfinite(r["loss"]) and np.isfinite(r["gradient_norm"]) for r in records]
+    finite = [None not in (r["loss"], r["gradient_norm"]) for r in records]
     assert finite == [True, True, True, False, True, True]
     assert records[2]["target_tokens"] > 0
     _, state, host = whole_state(tmp_path)
