@@ -424,7 +424,8 @@ def test_the_protocol_lists_what_differs_between_runs():
 
 @pytest.fixture
 def reported(tmp_path, monkeypatch):
-    """Two seeds of two ε, finished; what a report of them is made of."""
+    """The folder of two seeds of two ε, finished, with no title in plan.json; a function that
+    reports them and returns the names of the runs used; what `write_report` was given by name."""
     runs = only_numbers({(e, seed): 30.0 + e for e in (0.0, 0.1) for seed in (1, 2)})
     write_sweep(tmp_path, runs)
     for run in runs:
@@ -434,17 +435,19 @@ def reported(tmp_path, monkeypatch):
     pieces = SimpleNamespace(fingerprint="", target_size=99)
     monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: pieces))
     monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
-    used = []
-    monkeypatch.setattr(
-        "nmt_ls.study.report.write_report",
-        lambda path, comparison, runs, **_: used.append([run["run"] for run in runs]),
-    )
+    used, given = [], {}
+
+    def write_report(path, comparison, runs, **named) -> None:
+        used[:] = [run["run"] for run in runs]
+        given.update(named)
+
+    monkeypatch.setattr("nmt_ls.study.report.write_report", write_report)
 
     def report() -> list[str]:
         sweep_module.report(tmp_path)
-        return used[-1]
+        return used
 
-    return tmp_path, report
+    return tmp_path, report, given
 
 
 BEAM = dataclasses.replace(CONFIG.decoding, beam=1)
@@ -461,7 +464,7 @@ LONGER = dataclasses.replace(CONFIG.training, max_steps=9)
     ids=["decoding", "checkpoint", "translations"],
 )
 def test_results_of_other_settings_are_left_out_and_named(reported, caplog, stored, why):
-    folder, report = reported
+    folder, report, _ = reported
     path = folder / NAMED / "results.json"
     (folder / NAMED / "translations" / "test.txt").write_text("Text\n")
     results = json.loads(path.read_text())
@@ -475,7 +478,7 @@ NAMED = "smoothing_0.1_seed_2"
 
 
 def test_a_run_that_is_being_continued_is_left_out(reported, caplog):
-    folder, report = reported
+    folder, report, _ = reported
     longer = dataclasses.replace(CONFIG, training=LONGER)
     save_config(longer, folder / NAMED / "config.yaml")
     (folder / NAMED / "checkpoints" / "3").mkdir(parents=True)
@@ -492,7 +495,7 @@ def test_a_run_that_is_being_continued_is_left_out(reported, caplog):
     ids=["steps", "decoding"],
 )
 def test_runs_that_were_treated_differently_are_not_compared(reported, changed, message):
-    folder, report = reported
+    folder, report, _ = reported
     save_config(dataclasses.replace(CONFIG, **changed), folder / NAMED / "config.yaml")
     with pytest.raises(UserError, match=message):
         report()
@@ -518,22 +521,12 @@ def test_a_run_that_diverges_keeps_no_other_from_its_work(workshop, tmp_path, mo
     assert (tmp_path / "report.html").exists() and "the others are compared" in caplog.text
 
 
-def test_a_plan_without_a_title_is_reported_without_one(tmp_path, monkeypatch):
-    runs = only_numbers({(0.0, 1): 30.0, (0.1, 1): 31.0})
-    write_sweep(tmp_path, runs)  # with no title in plan.json
-    for run in runs:
-        save_config(CONFIG, tmp_path / run["run"] / "config.yaml")
-        counts = {"pairs_kept": 9, "pairs_read": 10}
-        (tmp_path / run["run"] / "data.json").write_text(json.dumps(counts))
-    pieces = SimpleNamespace(fingerprint="", target_size=99)
-    monkeypatch.setattr(sweep_module, "Subwords", SimpleNamespace(load=lambda _: pieces))
-    monkeypatch.setattr(sweep_module, "truth_of", lambda *_: {})
-    made = []
-    monkeypatch.setattr("nmt_ls.study.report.write_report", lambda *_, **given: made.append(given))
-    assert "On test, ε = 0.1 scored +1.00 BLEU" in sweep_module.report(tmp_path)
-    assert [one["title"] for one in made] == [""]
-    assert made[0]["protocol"]["subwords"] == "99 unigram"
-    assert made[0]["protocol"]["checkpoint rule"].startswith("average of the last 1")
+def test_a_plan_without_a_title_is_reported_without_one(reported):
+    folder, _, given = reported
+    assert "On test, ε = 0.1 scored +0.10 BLEU" in sweep_module.report(folder)
+    assert given["title"] == ""
+    assert given["protocol"]["subwords"] == "99 unigram"
+    assert given["protocol"]["checkpoint rule"].startswith("average of the last 1")
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):
