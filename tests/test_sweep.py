@@ -223,6 +223,13 @@ def test_every_run_has_the_checkpoint_rule_of_its_configuration(workshop, tmp_pa
         (run_dir / "results.json").write_text(json.dumps(found))
         monkeypatch.setattr(runs_module, "is_complete", lambda *_: True)
         assert runs_module.is_evaluated(run_dir, config) == right
+    one = {"checkpoint": "average of 2, 3", "translations_sha256": "0"}
+    found = {name: dict(one) for name in config.data.tests}
+    (run_dir / "results.json").write_text(json.dumps(found))
+    assert runs_module.is_evaluated(run_dir, config)
+    (run_dir / "translations").mkdir()
+    (run_dir / "translations" / "test.txt").write_text("Of another evaluation\n")
+    assert not runs_module.is_evaluated(run_dir, config)
 
     made = []
     monkeypatch.setattr(runs_module, "average_steps", lambda _: [3])
@@ -475,6 +482,15 @@ def test_results_of_other_settings_are_left_out_and_named(reported, caplog, stor
 
 
 NAMED = "smoothing_0.1_seed_2"
+
+
+def test_sets_of_ones_own_leave_no_run_out(reported):
+    """As `nmt-ls evaluate RUN --source … --beam 1` stores them."""
+    folder, report, _ = reported
+    path = folder / NAMED / "results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {"mine": {**results["test"], "decode": {"beam": 1}}}))
+    assert NAMED in report()
 
 
 def test_a_run_that_is_being_continued_is_left_out(reported, caplog):

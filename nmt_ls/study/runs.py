@@ -257,7 +257,10 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
     validation = validation_fingerprint(config, subwords)
     for name, corpus in config.data.tests.items():
         fingerprint = fingerprint_now(name, corpus, config.data, subwords)
-        if not is_complete(done.get(name, {}), config, fingerprint, validation):
+        found = done.get(name, {})
+        if not is_complete(found, config, fingerprint, validation):
+            return False
+        if not _has_its_translations(run_dir, name, found):
             return False
     measured = {done[name]["checkpoint"] for name in config.data.tests}
     # And the run may have been continued since.
@@ -270,12 +273,15 @@ def outdated(run_dir: Path, config: Config) -> str:
     """Why a run's stored results are not of it as its configuration says now; empty: they are.
 
     Its text is not looked at, and what is no longer there cannot tell: a sweep can be reported
-    without the test sets and the checkpoints that it was made with.
+    without the test sets and the checkpoints that it was made with. Sets that the configuration
+    does not name are their evaluator's own; a sweep would not measure them again.
     """
     if _steps(run_dir) and not is_trained(run_dir, config):
         return "its training has not ended"
     now = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
-    for name, found in json.loads((run_dir / "results.json").read_text(encoding="utf-8")).items():
+    done = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    for name in config.data.tests:
+        found = done.get(name, {})
         then = found.get("decode") or {}
         if other := [k for k in now.keys() & then.keys() if now[k] != then[k]]:
             return f"{name} was evaluated with another decoding.{min(other)}"
@@ -283,7 +289,13 @@ def outdated(run_dir: Path, config: Config) -> str:
         if "checkpoint" in found and average != bool(config.training.average_last):
             rule = "average" if config.training.average_last else "best"
             return f"{name} was evaluated with another checkpoint than the {rule}"
-        text = run_dir / "translations" / f"{name}.txt"
-        if text.exists() and found.get("translations_sha256") not in (None, digest_of(text)):
+        if not _has_its_translations(run_dir, name, found):
             return f"the translations of {name} are of another evaluation"
     return ""
+
+
+def _has_its_translations(run_dir: Path, name: str, results: Mapping[str, Any]) -> bool:
+    """Whether the translations there are those that were measured; a kill can leave others."""
+    text = run_dir / "translations" / f"{name}.txt"
+    known = results.get("translations_sha256")
+    return known is None or not text.exists() or known == digest_of(text)
