@@ -65,9 +65,19 @@ def test_a_pipe_without_a_name_is_written(write) -> None:
     os.close(begin)
 
 
+@pytest.fixture
+def hears_sigint():
+    """A shell's background jobs, as this may be, begin with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("written", "kept"), [("one\ntw", "one\n"), ("x" * 10**5, None)])
-def test_what_was_done_stays_in_whole_lines(sign, written: str, kept, tmp_path: Path) -> None:
+def test_what_was_done_stays_in_whole_lines(
+    sign, written: str, kept, tmp_path: Path, hears_sigint
+) -> None:
     path, before = tmp_path / "out", signal.getsignal(signal.SIGTERM)
     path.write_text("before")
 
