@@ -107,11 +107,9 @@ def test_a_peer_that_cannot_run_says_why() -> None:
         seconds = alternate({"ours": lambda: 1.0, "theirs": worker.run}, 2, left_out)
         assert seconds == {"ours": [1.0, 1.0]}
         assert list(left_out) == ["theirs"] and left_out["theirs"]
-        with pytest.raises(PeerFailed):
+        # Its process has ended, and holds no memory while the others go on.
+        with pytest.raises(PeerFailed, match="its process ended, status 0"):
             alternate({"theirs": worker.run}, 2)
-        worker._process.kill()
-        with pytest.raises(PeerFailed, match="its process ended, status -9"):
-            worker.run()
     finally:
         worker.close()
 

@@ -5,6 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from nmt_ls.config import DecodingConfig
+from nmt_ls.model.cache import SHARED
+
+
+def sentences_at_a_time(decoding: DecodingConfig, n_best: int = 1) -> int:
+    """`decoding.batch_sentences`; of many hypotheses fewer, so that memory stays the same.
+
+    Args:
+      decoding: how they are searched.
+      n_best: how many of each are asked for, which is how many samples are drawn.
+    """
+    d = decoding
+    hypotheses = {"beam": d.beam, "sample": n_best, "mbr": d.samples}[d.strategy]
+    few = SHARED if d.strategy == "beam" else 8
+    return max(1, d.batch_sentences * few // max(few, hypotheses))
+
 
 def padded_length(length: int) -> int:
     """The next power of two from 16: few shapes, whatever the text."""

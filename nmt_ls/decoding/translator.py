@@ -16,7 +16,7 @@ from nmt_ls.decoding.distributions import Cut
 from nmt_ls.decoding.lengths import Lengths
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.mixture import mass_of
-from nmt_ls.decoding.rows import dealt, in_batches, pad_rows
+from nmt_ls.decoding.rows import dealt, in_batches, pad_rows, sentences_at_a_time
 from nmt_ls.decoding.search import SearchData, SearchRows, SearchSetting, search_program
 from nmt_ls.errors import UserError
 from nmt_ls.model.cache import SHARED
@@ -200,12 +200,8 @@ class Translator:
         return results
 
     def _rows(self, n_best: int) -> int:
-        """Sentences searched at a time: of many hypotheses fewer, so that memory stays the same."""
-        d = self.decoding
-        hypotheses = {"beam": d.beam, "sample": n_best, "mbr": d.samples}[d.strategy]
-        few = SHARED if d.strategy == "beam" else 8
-        fewer = d.batch_sentences * few // max(few, hypotheses)
-        return DataParallel().whole_rows(max(1, fewer))
+        """Sentences searched at a time, a multiple of the devices."""
+        return DataParallel().whole_rows(sentences_at_a_time(self.decoding, n_best))
 
     def _pool(self, n_best: int) -> int:
         """Sentences of one call."""

@@ -56,8 +56,6 @@ def beam_curve(run: LoadedRun, data: EvaluationSet, beams: Sequence[int]) -> lis
     for beam in beams:
         decoding = dataclasses.replace(
             run.config.decoding, strategy="beam", beam=beam, length_penalty="none", groups=1,
-            # A beam of 200 must not take 40 times the memory of one of 5.
-            batch_sentences=max(1, min(run.config.decoding.batch_sentences, 640 // beam)),
         )  # fmt: skip
         outputs = Translator.of([run], decoding).translate_ids(
             [ids.tolist() for ids in data.source_ids]

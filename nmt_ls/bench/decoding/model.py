@@ -7,6 +7,7 @@ import numpy as np
 
 from nmt_ls.config import DecodingConfig, ModelConfig, SubwordsConfig
 from nmt_ls.data.subwords import Subwords
+from nmt_ls.decoding.rows import sentences_at_a_time
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.model import initial_params
 
@@ -28,16 +29,25 @@ class Problem(NamedTuple):
     tokens: int
     """Of each output, end-of-sentence included: no fewer and no more."""
 
-    def translator(self) -> Translator:
-        """Ours, made to say exactly so many tokens."""
-        decoding = DecodingConfig(
+    @property
+    def decoding(self) -> DecodingConfig:
+        """Exactly so many tokens of each output."""
+        return DecodingConfig(
             beam=self.beam,
             batch_sentences=self.batch_sentences,
             max_length_ratio=0.0,
             max_length_extra=self.tokens,
             min_length=self.tokens - 1,
         )
-        return Translator([self.model], [self.params], self.subwords, decoding)
+
+    @property
+    def at_a_time(self) -> int:
+        """Sentences that all sides search at a time: of wide beams ours takes fewer."""
+        return sentences_at_a_time(self.decoding)
+
+    def translator(self) -> Translator:
+        """Ours."""
+        return Translator([self.model], [self.params], self.subwords, self.decoding)
 
 
 def make_problem(

@@ -52,11 +52,11 @@ def parts(problem: Problem) -> dict[str, Callable[[], float]]:
     for name, (program, arguments) in compiled.items():
         repeated = problem.tokens if name in (SELF_ATTENTION, WHOLE_STEP) else 1
         found[name] = partial(_run, program, arguments, repeated)
-    texts = problem.sentences[: problem.batch_sentences]
+    texts = problem.sentences[: problem.at_a_time]
     subwords = problem.subwords
     ids = subwords.encode_source(texts)
     length = padded_length(max(map(len, ids)))
-    pad = partial(pad_rows, ids, problem.batch_sentences, length, subwords.pad)
+    pad = partial(pad_rows, ids, problem.at_a_time, length, subwords.pad)
     # Found one by one, as results are.
     said = [[sentence[: problem.tokens]] for sentence in ids]
     found[TO_IDS] = lambda: timed(lambda: subwords.encode_source(texts))
@@ -71,7 +71,7 @@ def _run(program: Any, arguments: Sequence[Any], repeated: int) -> float:
 
 def _model_parts(problem: Problem) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     c, beam = problem.model, problem.beam
-    rows = -(-problem.batch_sentences // jax.local_device_count())  # one device's share
+    rows = -(-problem.at_a_time // jax.local_device_count())  # one device's share
     size = problem.subwords.target_size
     graph = graph_of(c, size, size)
     params = jax.device_put(problem.params)
@@ -161,7 +161,8 @@ def _model_parts(problem: Problem) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         SOURCE_ATTENTION: _compiled(source_attention, memory, heads),
         OUTPUT: _compiled(output, params, hidden),
         CANDIDATES: _compiled(candidates, scores, logits),
-        REORDER: _compiled(moved, cache, parents),
+        # A search with one hypothesis has none to reorder.
+        **({REORDER: _compiled(moved, cache, parents)} if beam > 1 else {}),
         WHOLE_STEP: _compiled(steps, params, memory, tokens, cache),
         PRODUCTS: _compiled(products, params, hidden, inner),
     }

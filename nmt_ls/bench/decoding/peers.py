@@ -140,7 +140,9 @@ def _loop(pipe: Connection, name: str, task: PeerTask) -> None:
             else:
                 answer = peer.device if asked == "device" else peer.ids(found[0])
         except Exception as error:  # a type that it cannot compute in, a library that it lacks
-            answer = PeerFailed(" ".join(str(error).split())[:300] or type(error).__name__)
+            why = " ".join(str(error).split())[:300] or type(error).__name__
+            pipe.send(PeerFailed(why))
+            return  # with all the memory that it holds
         pipe.send(answer)
 
 

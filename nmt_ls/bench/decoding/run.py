@@ -22,6 +22,7 @@ from nmt_ls.bench.decoding.peers import (
 from nmt_ls.bench.machine import about, alternate, timed
 from nmt_ls.bench.sides import asked_for, equal_precision
 from nmt_ls.decoding.files import read_lines
+from nmt_ls.decoding.rows import sentences_at_a_time
 from nmt_ls.decoding.translator import Translation, Translator
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.evaluate import test_sets
@@ -79,6 +80,7 @@ def measure_run(
     if left:
         log.warning("all sides search without %s, which not all of them have", ", ".join(left))
     decoding = dataclasses.replace(plain, beam=beam, batch_sentences=batch_sentences)
+    at_a_time = sentences_at_a_time(decoding)  # on all sides
     config = dataclasses.replace(run.config, model=model, decoding=decoding)
     run = dataclasses.replace(run, config=config)
     translator = Translator.of([run], decoding)
@@ -92,7 +94,7 @@ def measure_run(
     limit = int(decoding.max_length_ratio * max(map(len, ids))) + decoding.max_length_extra
     task = PeerTask(
         ids, run.subwords.target_size, model.encoder_layers, model.width, model.heads,
-        model.feed_forward, beam, batch_sentences, 0, run.subwords.eos, run.subwords.pad,
+        model.feed_forward, beam, at_a_time, 0, run.subwords.eos, run.subwords.pad,
         pieces=(piece_list(run.subwords, "source"), piece_list(run.subwords, "target")),
         longest=min(limit, positions), length_alpha=_alpha(run), compute=compute,
         never=tuple(sorted({run.subwords.pad, run.subwords.bos})),
@@ -118,7 +120,7 @@ def measure_run(
     settings = {
         "run": Path(run_directory).name, "checkpoint": run.checkpoint, "sentences": len(lines),
         "source": source.name if source else next(iter(run.config.data.tests)), "beam": beam,
-        "batch_sentences": batch_sentences, "repeats": repeats, "compute": compute,
+        "batch_sentences": at_a_time, "repeats": repeats, "compute": compute,
         "without": left, "precision": precision,
     }  # fmt: skip
     result = about(settings, ("jax", "jaxlib", "flax", *packages_of(list(outputs))))
