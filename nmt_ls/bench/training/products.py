@@ -38,10 +38,16 @@ class Product(NamedTuple):
         return 2 * self.batch * self.rows * self.inner * self.columns
 
 
-def products_of(task: Task, batch: Batch) -> Counter[Product]:
-    """The products of one step's forward and backward pass on one device, and how often each."""
-    # cuDNN's attention shows no products; XLA's has the same.
-    model = dataclasses.replace(task.config.model, attention="xla")
+def products_of(task: Task, batch: Batch, attention: str = "") -> Counter[Product]:
+    """The products of one step's forward and backward pass on one device, and how often each.
+
+    Args:
+      task: model, loss and devices.
+      batch: of the shapes.
+      attention: as of `model.attention`; empty: the task's. cuDNN's kernels show no products.
+    """
+    model = task.config.model
+    model = dataclasses.replace(model, attention=attention or model.attention)
     sizes = (task.vocab_size, task.vocab_size)
     local_loss = make_local_loss(
         model, task.config.loss, sizes, task.special["bos"], task.special["pad"]
