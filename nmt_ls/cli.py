@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb != "export" and getattr(arguments, "output", None) is not None:
             destination(arguments.output)  # before the work, not after it
         # Training has its own way with SIGTERM.
-        with raising_terminated() if verb in _READING else contextlib.nullcontext():
+        with raising_terminated() if verb not in _TRAINING else contextlib.nullcontext():
             arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:

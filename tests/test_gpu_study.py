@@ -23,7 +23,7 @@ def script(monkeypatch):
     loader.exec_module(module)
     # Called here and not in a process of its own, it leaves ours as it was.
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(module, "device_of", lambda environment: ("gpu", "made-up GPU"))
+    monkeypatch.setattr(module, "device_of", lambda *_: ("gpu", "made-up GPU"))
     monkeypatch.chdir(SCRIPT.parents[1])
     return module
 
@@ -85,6 +85,46 @@ def test_one_bench_that_fails_leaves_the_others(script, tmp_path, monkeypatch) -
     assert {path.stem for path in (tmp_path / "logs").iterdir()} == {"torch", "marian", "training"}
 
 
+def test_a_bench_that_fails_late_keeps_no_other_waiting(script, tmp_path, monkeypatch) -> None:
+    """Each call has time for one step; the loop of the documentation comes to its end."""
+    codes = {"slow": "1/0", "torch": "1/0", "marian": ""}
+    steps = [Step(name, [script.sys.executable, "-c", code]) for name, code in codes.items()]
+    rows = [Row("what", "so far")]
+    monkeypatch.setattr(script, "STAGES", {"a": gpu.Stage("a", lambda _: steps, lambda _: rows)})
+    run = script.Pieces.run
+
+    def one_a_call(self, step):
+        if self.begun and not self.is_done(step.name):
+            raise script.OutOfTime
+        run(self, step)
+
+    monkeypatch.setattr(script.Pieces, "run", one_a_call)
+    statuses = [script.main(["--out", str(tmp_path)]) for _ in range(4)]
+    assert statuses == [3, 3, 3, 1]
+    assert "slow: status 1" in (tmp_path / "a.failed").read_text()
+    assert not (tmp_path / "a.json").exists()
+    assert "| a (unfinished)" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_devices_of_a_stage_are_those_of_all_its_calls(script, tmp_path, monkeypatch) -> None:
+    steps = [Step(name, [script.sys.executable, "-c", ""]) for name in ("first", "second")]
+    monkeypatch.setattr(script, "STAGES", {"a": gpu.Stage("a", lambda _: steps, lambda _: [])})
+    run = script.Pieces.run
+    monkeypatch.setattr(script.Pieces, "run", _out_of_time(script, run, "second"))
+    assert script.main(["--out", str(tmp_path)]) == 3
+    monkeypatch.setattr(script.Pieces, "run", run)
+    monkeypatch.setattr(script, "device_of", lambda *_: ("gpu", "another"))
+    assert script.main(["--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["device"] == "made-up GPU and another"
+
+
+def test_a_peer_that_was_left_out_is_not_measured(tmp_path) -> None:
+    study = gpu.Study(tmp_path, tiny=False)
+    study.json_of("decode").write_text(json.dumps({"left_out": {"CTranslate2": "no cuBLAS"}}))
+    (row,) = gpu.decode_rows("decode")(study)
+    assert row.found == "left out: no cuBLAS" and row.met is False
+
+
 def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatch) -> None:
     study = gpu.Study(tmp_path, tiny=False)
     monkeypatch.setattr(gpu, "installed", lambda: ["torch", "marian"])
@@ -96,8 +136,13 @@ def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatc
         ratio = {"beside": peer, "ratio": 2.0, "wanted": 1.8}
         result = {"sides": sides, "ratios": [ratio], "products": {"efficiency": 0.5}}
         study.json_of(step.name).write_text(json.dumps(result))
+        assert step.variables["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "compiled")
     rows = list(gpu.train_rows("base")(study))
     assert [row.met for row in rows] == [None, True, None, True, False]
+    study.json_of("train_base_marian").unlink()  # what there is is shown all the same
+    rows = list(gpu.train_rows("base")(study))
+    assert [row.met for row in rows] == [None, True, False, False]
+    assert rows[2].what == "beside marian" and rows[2].found == "unmeasured"
     monkeypatch.setattr(gpu, "installed", list)
     (step,) = gpu.train_steps("base")(study)
     assert step.name == "train_base_alone" and step.command[-3] == "--peers"

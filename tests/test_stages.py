@@ -1,6 +1,8 @@
 """Commands in pieces: what is done is not done again, what runs too long is stopped and goes on."""
 
+import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -73,9 +75,14 @@ def test_what_hears_no_signal_is_killed(tmp_path: Path) -> None:
 
 def test_what_begins_anew_and_needs_more_than_a_call_fails(tmp_path: Path) -> None:
     pieces = Pieces(tmp_path, 2)
+    slow = python("slow", "import time; time.sleep(60)")
     with pytest.raises(StepFailed, match="--seconds"):
-        pieces.run(python("slow", "import time; time.sleep(60)"))
-    assert not pieces.progressed
+        pieces.run(slow)
+    assert pieces.has_failed("slow") and pieces.progressed  # that is known now
+    again = Pieces(tmp_path, 2)
+    with pytest.raises(StepFailed, match="--seconds"):
+        again.run(slow)
+    assert not again.progressed
 
 
 def test_what_begins_anew_waits_for_a_call_of_its_own(tmp_path: Path) -> None:
@@ -90,7 +97,32 @@ def test_what_begins_anew_waits_for_a_call_of_its_own(tmp_path: Path) -> None:
 
 
 def test_variables_reach_the_command(tmp_path: Path) -> None:
-    pieces = Pieces(tmp_path, 60, {"NMT_LS_TRIED": "7"})
-    pieces.run(python("told", "import os; print(os.environ['NMT_LS_TRIED'])"))
-    assert (tmp_path / "logs" / "told.log").read_text() == "7\n"
-    assert json.loads((tmp_path / "steps" / "told.json").read_text())["done"]
+    pieces = Pieces(tmp_path, 60, {"NMT_LS_TRIED": "7", "NMT_LS_TOO": "7"}, "a device")
+    code = "import os; print(os.environ['NMT_LS_TRIED'], os.environ['NMT_LS_TOO'])"
+    pieces.run(python("told", code, variables={"NMT_LS_TOO": "8"}))
+    assert (tmp_path / "logs" / "told.log").read_text() == "7 8\n"
+    record = json.loads((tmp_path / "steps" / "told.json").read_text())
+    assert record["done"] and record["devices"] == ["a device"]
+
+
+@pytest.mark.parametrize("ends", ["sys.exit()", "time.sleep(60)"])
+def test_a_command_leaves_no_process_behind(tmp_path: Path, ends: str) -> None:
+    """A peer that a benchmark has started would compute beside the next one."""
+    child = f"import subprocess, sys, time; subprocess.Popen({['sleep', '60']}, stdout=sys.stdout)"
+    with contextlib.suppress(OutOfTime, StepFailed):
+        Pieces(tmp_path, 4).run(python("parent", f"{child}; print('begun', flush=True); {ends}"))
+    assert "begun" in (tmp_path / "logs" / "parent.log").read_text()
+    log = str(tmp_path / "logs" / "parent.log")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and log in _open_files():
+        time.sleep(0.05)
+    assert log not in _open_files()
+
+
+def _open_files() -> set[str]:
+    """Of all processes that may be looked at."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/1"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(link))
+    return found

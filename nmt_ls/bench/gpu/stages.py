@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ class Step(NamedTuple):
     command: Sequence[str]
     continues: bool = False
     """Whether it goes on where it was when it is run again; otherwise it begins anew."""
+    variables: Mapping[str, str] = {}
+    """Of its environment, besides those of all."""
 
 
 class StepFailed(Exception):
@@ -46,16 +48,24 @@ class Pieces:
       folder: `steps/` and `logs/` are made in it.
       seconds: that this call may take, from now on.
       environment: variables of the commands, besides ours.
+      device: what the commands compute on, for their records.
     """
 
-    def __init__(self, folder: Path, seconds: float, environment: dict[str, str] | None = None):
-        self.folder, self.seconds = folder, seconds
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        device: str = "",
+    ):
+        self.folder, self.seconds, self.device = folder, seconds, device
         self.end = time.monotonic() + seconds
         self.environment = {**os.environ, **(environment or {})}
         self.begun = 0
         """Commands that this call has started."""
         self.progressed = False
-        """Whether this call has brought a step to its end, or one further that goes on later."""
+        """Whether this call has brought a step further: to its end, for the first time to a bad
+        one, or, of those that go on later, at all."""
         for name in ("steps", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -63,12 +73,17 @@ class Pieces:
         """Whether a step has ended well, in this call or in an earlier one."""
         return self.record(name)["done"]
 
+    def has_failed(self, name: str) -> bool:
+        """Whether a step ended badly when it was last run."""
+        return self.record(name)["failed"]
+
     def record(self, name: str) -> dict:
-        """What is known of a step: done, and the seconds of each time that it ran."""
+        """Done, failed, and of each time that the step ran its seconds and device."""
         path = self._record_path(name)
-        if not path.exists():
-            return {"done": False, "seconds": []}
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = {"done": False, "failed": False, "seconds": [], "devices": []}
+        if path.exists():
+            found |= json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def run(self, step: Step) -> None:
         """Do a step, or go on with it; nothing if it is done.
@@ -88,22 +103,24 @@ class Pieces:
         self.begun += 1
         began = time.monotonic()
         status = self._run(step, left - grace, grace)
+        taken = time.monotonic() - began
+        why = ""
+        if status and taken < left - grace:
+            why = f"{step.name}: status {status}; {self._log_path(step.name)} says why"
+        elif status and whole and not step.continues:
+            why = f"{step.name} takes longer than the {self.seconds:.0f} s of a call; give it more "
+            why += "with --seconds"
         record = self.record(step.name)
-        record["seconds"].append(time.monotonic() - began)
-        record["done"] = status == 0
+        further = not record["failed"] if why else status == 0 or step.continues
+        self.progressed |= further
+        record["seconds"].append(taken)
+        record["devices"].append(self.device)
+        record |= {"done": status == 0, "failed": bool(why)}
         write_beside(self._record_path(step.name), json.dumps(record) + "\n")
-        if status == 0:
-            self.progressed = True
-            return
-        if time.monotonic() - began < left - grace:
-            raise StepFailed(f"{step.name}: status {status}; {self._log_path(step.name)} says why")
-        if whole and not step.continues:
-            raise StepFailed(
-                f"{step.name} takes longer than the {self.seconds:.0f} s of a call; give it more "
-                "with --seconds"
-            )
-        self.progressed |= step.continues
-        raise OutOfTime
+        if why:
+            raise StepFailed(why)
+        if status:
+            raise OutOfTime
 
     def _run(self, step: Step, seconds: float, grace: float) -> int:
         with self._log_path(step.name).open("ab") as log:
@@ -112,13 +129,19 @@ class Pieces:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                env={**self.environment, **step.variables},
+                start_new_session=True,
             )
-            with _stopped_with_us(process, grace):
-                try:
-                    return process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    return _stop(process, grace)
+            try:
+                with _stopped_with_us(process, grace):
+                    try:
+                        return process.wait(seconds)
+                    except subprocess.TimeoutExpired:
+                        return _stop(process, grace)
+            finally:
+                # Processes that it has left behind would compute beside the next step.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def _record_path(self, name: str) -> Path:
         return self.folder / "steps" / f"{name}.json"
