@@ -118,7 +118,7 @@ def bench_train(
     # What cuDNN's attention multiplies within its kernel XLA's would multiply in other types and
     # pass through memory: that is no part of a floor, but its operations are done.
     shown = [products_of(task, batch) for batch in task.batches]
-    counted = [products_of(task, batch, "xla") for batch in task.batches]
+    counted = [products_of(task, batch, xla_attention=True) for batch in task.batches]
     with contextlib.ExitStack() as stack:
         settings["precision"] = stack.enter_context(equal_precision(setting.compute))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt_ls_bench_")))

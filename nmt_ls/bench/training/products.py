@@ -38,16 +38,17 @@ class Product(NamedTuple):
         return 2 * self.batch * self.rows * self.inner * self.columns
 
 
-def products_of(task: Task, batch: Batch, attention: str = "") -> Counter[Product]:
+def products_of(task: Task, batch: Batch, *, xla_attention: bool = False) -> Counter[Product]:
     """The products of one step's forward and backward pass on one device, and how often each.
 
     Args:
       task: model, loss and devices.
       batch: of the shapes.
-      attention: as of `model.attention`; empty: the task's. cuDNN's kernels show no products.
+      xla_attention: with attention's as XLA's kernel has them; cuDNN's shows none.
     """
     model = task.config.model
-    model = dataclasses.replace(model, attention=attention or model.attention)
+    if xla_attention:
+        model = dataclasses.replace(model, attention="xla")
     sizes = (task.vocab_size, task.vocab_size)
     local_loss = make_local_loss(
         model, task.config.loss, sizes, task.special["bos"], task.special["pad"]
