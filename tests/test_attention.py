@@ -63,6 +63,28 @@ def test_cudnn_is_xla_where_there_is_none() -> None:
     )
 
 
+@pytest.mark.parametrize("keys", [3, 4, 5, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", [None, [3, 1, 2]])
+def test_what_cudnn_is_given(keys: int, causal: bool, lengths, monkeypatch) -> None:
+    """Even numbers of positions, both lengths or neither; the same attention comes of it."""
+    compute = jax.nn.dot_product_attention
+
+    def as_cudnn(q, k, v, *, implementation, **options):
+        assert implementation == "cudnn"
+        assert q.shape[1] % 2 == k.shape[1] % 2 == 0
+        given = [options[f"{side}_seq_lengths"] for side in ("query", "key_value")]
+        assert all(x is None for x in given) or all(x.dtype == jnp.int32 for x in given)
+        return compute(q, k, v, implementation="xla", **options)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", as_cudnn)
+    q, k, v = qkv(keys)
+    options = {"key_lengths": None if lengths is None else np.int32(lengths), "causal": causal}
+    explicit = attend(q, k, v, kernel="explicit", **options)
+    assert_close(attend(q, k, v, kernel="cudnn", **options), explicit, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("version", "capability", "found"),
     [

@@ -76,14 +76,39 @@ def attend(
         kernel = "cudnn" if _cudnn_applies(q, k) else "xla"
     if kernel == "cudnn" and not has_cudnn():  # a run that was trained on a GPU
         kernel = "xla"
-    # cuDNN wants both lengths: queries beyond theirs are padding, which nobody reads.
+    if kernel == "cudnn":
+        return _cudnn(q, k, v, key_lengths, causal)
+    return jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=key_lengths, is_causal=causal, implementation="xla"
+    )
+
+
+def _cudnn(q: Array, k: Array, v: Array, key_lengths: Array | None, causal: bool) -> Array:
+    """cuDNN's flash kernel, which jax differentiates for even numbers of positions only.
+
+    That is a limit of biases, but jax takes each call for one with a bias
+    (`check_is_flash_attention` in jax 0.10 to 0.12). A position more, which no query sees, is no
+    other result.
+    """
+    queries, keys = q.shape[1], k.shape[1]
+    behind_all = causal and queries <= keys
+    if keys % 2 and key_lengths is None and not behind_all:
+        key_lengths = jnp.full(len(k), keys, jnp.int32)
+    q, k, v = (
+        jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) if x.shape[1] % 2 else x
+        for x in (q, k, v)
+    )
     query_lengths = None
-    if kernel == "cudnn" and key_lengths is not None:
-        query_lengths = jnp.full(q.shape[0], q.shape[1], jnp.int32)
-    return jax.nn.dot_product_attention(  # type: ignore[call-overload]
+    if key_lengths is not None:
+        # It wants both lengths: queries beyond theirs are padding, which nobody reads. And under a
+        # `vmap` over models it wants lengths for each of them, though all have the same.
+        none = jnp.where(q[:, 0, 0, 0] == 0, 0, 0)
+        key_lengths, query_lengths = key_lengths + none, jnp.int32(queries) + none
+    y = jax.nn.dot_product_attention(
         q, k, v, key_value_seq_lengths=key_lengths, query_seq_lengths=query_lengths,
-        is_causal=causal, implementation=kernel,
+        is_causal=causal, implementation="cudnn",
     )  # fmt: skip
+    return y[:, :queries]
 
 
 class SelfAttention(nnx.Module):
