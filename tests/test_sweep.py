@@ -1,6 +1,5 @@
 """A sweep does what is missing and nothing twice: killed, shared out, and taken up again."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,8 +11,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -26,23 +23,19 @@ from nmt_ls.cli import main
 from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, TrainingConfig
 from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.errors import UserError
+from nmt_ls.study import finished as finished_module
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request
 from nmt_ls.study.plan_file import read_plan
 from nmt_ls.study.protocol import described
-from nmt_ls.study.runs import is_trained
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
 from nmt_ls.training import opening as opening_module
 from nmt_ls.training import trainer as trainer_module
 from nmt_ls.training.bookkeeping import Diverged
-from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.opening import check_settings
-from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import load_params
-from nmt_ls.training.trainer import finish
 
 BOOK = CorpusConfig(kind="phrasebook", size=10)
 CONFIG = Config(
@@ -84,8 +77,8 @@ class Workshop:
             "fit_population",
             lambda group: [self.train(m.config, m.run_dir) for m in group],
         )
-        monkeypatch.setattr(runs_module, "Subwords", SimpleNamespace(load=lambda _: None))
-        monkeypatch.setattr(runs_module, "fingerprint_now", self.fingerprint)
+        monkeypatch.setattr(finished_module, "Subwords", SimpleNamespace(load=lambda _: None))
+        monkeypatch.setattr(finished_module, "fingerprint_now", self.fingerprint)
         monkeypatch.setattr(trainer_module, "average_steps", self.average_steps)
         monkeypatch.setattr(sweep_module, "evaluate_run", self.evaluate)
         monkeypatch.setattr(sweep_module, "report", self.report)
@@ -209,42 +202,6 @@ def test_another_decoding_is_measured_without_training(workshop, tmp_path):
     assert len(workshop.of("evaluation")) == 4
 
 
-def test_every_run_has_the_checkpoint_rule_of_its_configuration(workshop, tmp_path, monkeypatch):
-    """Whatever `nmt-ls average` or `nmt-ls evaluate` has made of one of them since."""
-    two = dataclasses.replace(CONFIG.training, checkpoint_every=1, keep_last=2, average_last=2)
-    config = dataclasses.replace(CONFIG, training=two)
-    run_dir = tmp_path / NAMED
-    (run_dir / "checkpoints" / "average").mkdir(parents=True)
-    for step in (2, 3):
-        (run_dir / "checkpoints" / str(step)).mkdir()
-    save_config(config, run_dir / "config.yaml")
-    for stored, right in (("average of 2, 3", True), ("average of 3", False), ("3", False)):
-        found = {name: {"checkpoint": stored} for name in config.data.tests}
-        (run_dir / "results.json").write_text(json.dumps(found))
-        monkeypatch.setattr(runs_module, "is_complete", lambda *_: True)
-        assert runs_module.is_evaluated(run_dir, config) == right
-    one = {"checkpoint": "average of 2, 3", "translations_sha256": "0"}
-    found = {name: dict(one) for name in config.data.tests}
-    (run_dir / "results.json").write_text(json.dumps(found))
-    assert runs_module.is_evaluated(run_dir, config)
-    (run_dir / "translations").mkdir()
-    (run_dir / "translations" / "test.txt").write_text("Of another evaluation\n")
-    assert not runs_module.is_evaluated(run_dir, config)
-
-    made = []
-    monkeypatch.setattr(runs_module, "average_steps", lambda _: [3])
-    monkeypatch.setattr(runs_module, "average_run", lambda _, last: made.append(last))
-
-    def load(_: Path, checkpoint: str) -> None:
-        made.append(checkpoint)
-        raise Killed
-
-    monkeypatch.setattr(runs_module, "load_run", load)
-    with pytest.raises(Killed):
-        runs_module.evaluate_run(run_dir)
-    assert made == [2, "average"]
-
-
 def test_other_test_text_or_more_measures_are_measured_without_training(workshop, tmp_path):
     sweep(CONFIG, tmp_path, TWO)
     larger = {"other": dataclasses.replace(BOOK, size=20)}
@@ -344,76 +301,6 @@ def test_new_runs_are_not_trained_on_other_text_than_finished_ones(workshop, tmp
     assert (tmp_path / "plan.json").read_bytes() == before
     # A cell of the grid with data of its own has nothing to be compared with.
     sweep(CONFIG, tmp_path, TWO._replace(grid={"data.noise": (0.1,)}))
-
-
-def checkpointed(run_dir: Path, config: Config, *steps: int, stopped: bool = False) -> None:
-    """A run directory with checkpoints whose only parameter is the step."""
-    run_dir.mkdir()
-    save_config(config, run_dir / "config.yaml")
-    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
-        for step in steps:
-            state = {"params": {"a": jnp.full(1, step, jnp.float32)}}
-            progress = Progress(step=step, stopped=stopped, validations_without_best=int(stopped))
-            checkpoints.save(step, state, progress.as_dict())
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-def test_early_stopping_ends_a_run(stopped, tmp_path):
-    training = dataclasses.replace(
-        CONFIG.training, max_steps=9, patience=1, validate_every=1, average_last=0
-    )
-    data = dataclasses.replace(CONFIG.data, validation=BOOK)
-    config = dataclasses.replace(CONFIG, training=training, data=data)
-    checkpointed(tmp_path / "run", config, 3, stopped=stopped)
-    assert is_trained(tmp_path / "run", config) is stopped
-    patient = dataclasses.replace(training, patience=2)
-    assert not is_trained(tmp_path / "run", dataclasses.replace(config, training=patient))
-
-
-@pytest.mark.parametrize(
-    ("averaged", "average_last", "trained"),
-    [
-        ([], 2, False),
-        ([3], 2, False),  # killed after step 6 and before it averaged
-        ([3], 0, False),
-        ([3, 6], 2, True),
-        ([6], 2, True),  # by `nmt-ls average --last 1`
-        ([3, 6], 0, True),
-        ([], 0, True),
-    ],
-)
-def test_training_ends_with_an_average_of_the_last(averaged, average_last, trained, tmp_path):
-    training = dataclasses.replace(
-        CONFIG.training, max_steps=6, checkpoint_every=3, keep_last=2, average_last=average_last
-    )
-    config = dataclasses.replace(CONFIG, training=training)
-    run_dir = tmp_path / "run"
-    checkpointed(run_dir, config, 3, 6)
-    if averaged:
-        mean = np.full(1, np.mean(averaged), np.float32)
-        save_average(run_dir / "checkpoints", {"a": mean}, averaged)
-    assert is_trained(run_dir, config) is trained
-    finish(config, run_dir, moved=False)
-    assert is_trained(run_dir, config)
-    params, name = load_params(run_dir)
-    expected = averaged if trained else [3, 6][:average_last]
-    assert name == ("average of " + ", ".join(map(str, expected)) if expected else "6")
-    assert params["a"] == (np.mean(expected) if expected else 6)
-    aside = [p.name for p in (run_dir / "checkpoints").iterdir() if p.name.startswith("average-")]
-    assert aside == (["average-of-3"] if averaged == [3] and not average_last else [])
-
-
-def test_an_average_that_cannot_be_read_is_made_anew(tmp_path, caplog):
-    training = dataclasses.replace(CONFIG.training, checkpoint_every=1)
-    config = dataclasses.replace(CONFIG, training=training)
-    checkpointed(tmp_path / "run", config, 2, 3)
-    finish(config, tmp_path / "run", moved=False)
-    (record,) = (tmp_path / "run" / "checkpoints" / "average" / "host").glob("metadata")
-    record.write_bytes(record.read_bytes()[:5])
-    assert not is_trained(tmp_path / "run", config)
-    assert "average is damaged" in caplog.text
-    finish(config, tmp_path / "run", moved=False)
-    assert load_params(tmp_path / "run")[1] == "average of 3"
 
 
 def test_the_protocol_lists_what_differs_between_runs():

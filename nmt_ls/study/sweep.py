@@ -15,18 +15,11 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.formatting import number
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
+from nmt_ls.study.finished import is_evaluated, is_trained, outdated
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan
 from nmt_ls.study.plan_file import read_plan
 from nmt_ls.study.protocol import described, kind_of_subwords, listed, pairs_of
-from nmt_ls.study.runs import (
-    data_key,
-    evaluate_run,
-    is_evaluated,
-    is_trained,
-    outdated,
-    refuse_other_text,
-    train_group,
-)
+from nmt_ls.study.runs import data_key, evaluate_run, refuse_other_text, train_group
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.truth import truth_of
 from nmt_ls.study.wording import headlines

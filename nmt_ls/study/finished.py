@@ -1,0 +1,112 @@
+"""Which runs are finished: trained, averaged and measured as their configurations say."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nmt_ls.config import Config
+from nmt_ls.data.evaluation_sets import fingerprint_now
+from nmt_ls.data.subwords import Subwords
+from nmt_ls.evaluation.completeness import is_complete
+from nmt_ls.evaluation.evaluate import validation_fingerprint
+from nmt_ls.evaluation.results import digest_of
+from nmt_ls.training.checkpoints import Checkpoints, average_steps
+from nmt_ls.training.progress import Progress
+from nmt_ls.training.runs import average_of, load_params, regular_steps
+from nmt_ls.training.trainer import lacks_average
+
+
+def _steps(run_dir: Path) -> list[int]:
+    """The steps of a run that have a checkpoint, ascending."""
+    directory = run_dir / "checkpoints"
+    names = [p.name for p in directory.iterdir()] if directory.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def to_average(run_dir: Path, config: Config) -> list[int]:
+    """The steps whose mean a run's average is to be."""
+    return regular_steps(_steps(run_dir), config)[-config.training.average_last :]
+
+
+def averaged(run_dir: Path) -> list[int]:
+    """The steps that a run's average is the mean of; none without one."""
+    directory = run_dir / "checkpoints"
+    return average_steps(directory) if (directory / "average").is_dir() else []
+
+
+def is_trained(run_dir: Path, config: Config) -> bool:
+    """Whether a run has nothing left to train, nor to average."""
+    steps = _steps(run_dir)
+    if not steps or not (run_dir / "config.yaml").exists():
+        return False
+    if lacks_average(config, run_dir):  # or has an old one: killed before it was renewed
+        return False
+    if steps[-1] >= config.training.max_steps:
+        return True
+    if not config.training.patience:
+        return False
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        return Progress(**checkpoints.host(steps[-1])).over(config.training)
+
+
+def is_evaluated(run_dir: Path, config: Config) -> bool:
+    """Whether results.json has what `evaluate_run` would measure of a trained run.
+
+    Raises:
+      UserError: a test set's text is gone.
+    """
+    path = run_dir / "results.json"
+    if not path.exists():
+        return False
+    done = json.loads(path.read_text(encoding="utf-8"))
+    # `evaluate` may since have measured another checkpoint or with another beam, and the
+    # configuration may since name other text or ask for more.
+    subwords = Subwords.load(run_dir)
+    validation = validation_fingerprint(config, subwords)
+    for name, corpus in config.data.tests.items():
+        fingerprint = fingerprint_now(name, corpus, config.data, subwords)
+        found = done.get(name, {})
+        if not is_complete(found, config, fingerprint, validation):
+            return False
+        if not _has_its_translations(run_dir, name, found):
+            return False
+    measured = {done[name]["checkpoint"] for name in config.data.tests}
+    # And the run may have been continued since.
+    if config.training.average_last:
+        return measured == {average_of(to_average(run_dir, config))}
+    return measured == {load_params(run_dir, "best")[1]}
+
+
+def outdated(run_dir: Path, config: Config) -> str:
+    """Why a run's stored results are not of it as its configuration says now; empty: they are.
+
+    Its text is not looked at, and what is no longer there cannot tell: a sweep can be reported
+    without the test sets and the checkpoints that it was made with. Sets that the configuration
+    does not name are their evaluator's own; a sweep would not measure them again.
+    """
+    if _steps(run_dir) and not is_trained(run_dir, config):
+        return "its training has not ended"
+    now = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
+    done = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    for name in config.data.tests:
+        found = done.get(name, {})
+        then = found.get("decode") or {}
+        if other := [k for k in now.keys() & then.keys() if now[k] != then[k]]:
+            return f"{name} was evaluated with another decoding.{min(other)}"
+        average = str(found.get("checkpoint") or "").startswith("average")
+        if "checkpoint" in found and average != bool(config.training.average_last):
+            rule = "average" if config.training.average_last else "best"
+            return f"{name} was evaluated with another checkpoint than the {rule}"
+        if not _has_its_translations(run_dir, name, found):
+            return f"the translations of {name} are of another evaluation"
+    return ""
+
+
+def _has_its_translations(run_dir: Path, name: str, results: Mapping[str, Any]) -> bool:
+    """Whether the translations there are those that were measured; a kill can leave others."""
+    text = run_dir / "translations" / f"{name}.txt"
+    known = results.get("translations_sha256")
+    return known is None or not text.exists() or known == digest_of(text)
