@@ -14,11 +14,11 @@ from nmt_ls.config import Config, CorpusConfig, DataConfig, TrainingConfig
 from nmt_ls.config_files import save_config
 from nmt_ls.study import finished as finished_module
 from nmt_ls.study import runs as runs_module
-from nmt_ls.study.finished import is_evaluated, is_trained
+from nmt_ls.study.finished import is_evaluated, is_trained, to_average
 from nmt_ls.study.runs import evaluate_run
 from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import load_params
+from nmt_ls.training.runs import average_of, load_params
 from nmt_ls.training.trainer import finish
 
 BOOK = CorpusConfig(kind="phrasebook", size=10)
@@ -139,6 +139,33 @@ def test_every_run_has_the_checkpoint_rule_of_its_configuration(measured, tmp_pa
     monkeypatch.setattr(runs_module, "test_sets", lambda _: [])
     evaluate_run(run_dir)
     assert made == [2, "average"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "averaged", "last", "wanted"),
+    [
+        ([9], [3, 6, 9], 3, [3, 6, 9]),
+        ([3, 9], [6, 9], 2, [6, 9]),  # in the middle
+        ([6, 9], [6, 9], 3, [6, 9]),  # by `nmt-ls average --last 2`, but a third is gone
+        ([3, 6, 9], [6, 9], 3, [3, 6, 9]),
+        ([3, 6, 9], [3, 6, 9], 2, [6, 9]),
+        ([3, 6, 9], [3, 6], 2, [6, 9]),  # continued
+        ([3, 6, 9], [5, 7, 9], 3, [3, 6, 9]),  # not every third
+        ([6, 9], [5, 7, 9], 3, [5, 7, 9]),
+    ],
+)
+def test_an_average_stays_when_its_checkpoints_are_deleted(
+    measured, tmp_path, steps, averaged, last, wanted
+):
+    run_dir, config = tmp_path / "run", averaging(last, max_steps=9)
+    checkpointed(run_dir, config, 3, 6, 9)
+    store_average(run_dir, averaged)
+    for step in {3, 6, 9} - set(steps):
+        # A damaged one is as good as deleted.
+        (run_dir / "checkpoints" / str(step)).rename(run_dir / "checkpoints" / f"damaged-{step}")
+    measured(run_dir, average_of(averaged))
+    assert to_average(run_dir, config) == wanted
+    assert is_evaluated(run_dir, config) is (averaged == wanted)
 
 
 def test_translations_of_another_evaluation_are_measured_again(measured, tmp_path):

@@ -27,8 +27,18 @@ def _steps(run_dir: Path) -> list[int]:
 
 
 def to_average(run_dir: Path, config: Config) -> list[int]:
-    """The steps whose mean a run's average is to be."""
-    return regular_steps(_steps(run_dir), config)[-config.training.average_last :]
+    """The steps whose mean a run's average is to be: the last regular ones, as many as asked for.
+
+    An average that ends with the last and is of no fewer than are still there is to stay: others
+    that it is of may have been deleted since, and cannot be averaged again.
+    """
+    last, stored = config.training.average_last, averaged(run_dir)
+    there = regular_steps(_steps(run_dir), config)[-last:]
+    if stored[-1:] != there[-1:] or not len(there) <= len(stored) <= last:
+        return there
+    # Of as many, but at other distances than `checkpoint_every` has now: those there are to be had.
+    regular = regular_steps(stored, config) == stored
+    return stored if regular or len(stored) > len(there) else there
 
 
 def averaged(run_dir: Path) -> list[int]:
