@@ -14,7 +14,7 @@ from nmt_ls.config import Config, CorpusConfig, DataConfig, TrainingConfig
 from nmt_ls.config_files import save_config
 from nmt_ls.study import finished as finished_module
 from nmt_ls.study import runs as runs_module
-from nmt_ls.study.finished import is_evaluated, is_trained, to_average
+from nmt_ls.study.finished import is_evaluated, is_trained, outdated, to_average
 from nmt_ls.study.runs import evaluate_run
 from nmt_ls.training.checkpoints import Checkpoints, save_average
 from nmt_ls.training.progress import Progress
@@ -28,14 +28,18 @@ CONFIG = Config(
 )
 
 
-def checkpointed(run_dir: Path, config: Config, *steps: int, stopped: bool = False) -> None:
-    """A run directory with checkpoints whose only parameter is the step."""
+def checkpointed(
+    run_dir: Path, config: Config, *steps: int, stopped: bool = False, best: int = 0
+) -> None:
+    """A run directory with checkpoints whose only parameter is the step; `best` validated best."""
     run_dir.mkdir()
     save_config(config, run_dir / "config.yaml")
     with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
         for step in steps:
             state = {"params": {"a": jnp.full(1, step, jnp.float32)}}
             progress = Progress(step=step, stopped=stopped, validations_without_best=int(stopped))
+            if best:
+                progress.validated = {str(s): 1.0 + (s != best) for s in steps if s <= step}
             checkpoints.save(step, state, progress.as_dict())
 
 
@@ -177,3 +181,43 @@ def test_translations_of_another_evaluation_are_measured_again(measured, tmp_pat
     (run_dir / "translations").mkdir()
     (run_dir / "translations" / "test.txt").write_text("Of another evaluation\n")
     assert not is_evaluated(run_dir, config)
+
+
+AVERAGE = "average of 3, 6"
+
+
+@pytest.mark.parametrize(
+    ("last", "stored", "right"),
+    [(0, "6", "3"), (0, AVERAGE, "3"), (2, "average of 6", AVERAGE), (2, "6", AVERAGE)],
+)
+def test_what_was_measured_of_another_checkpoint_is_named(measured, tmp_path, last, stored, right):
+    """By hand: `nmt-ls evaluate RUN --checkpoint 6`, or after `nmt-ls average RUN --last 1`."""
+    run_dir, config = tmp_path / "run", averaging(last)
+    checkpointed(run_dir, config, 3, 6, best=3)
+    if last:
+        store_average(run_dir, [3, 6])
+    measured(run_dir, right)
+    assert is_evaluated(run_dir, config) and outdated(run_dir, config) == ""
+    measured(run_dir, stored)
+    why = f"test was evaluated with checkpoint {stored}, not {right}"
+    assert not is_evaluated(run_dir, config) and outdated(run_dir, config) == why
+
+
+def test_a_best_checkpoint_that_was_deleted_stays_the_best(measured, tmp_path):
+    run_dir, config = tmp_path / "run", averaging(0)
+    checkpointed(run_dir, config, 3, 6, best=3)
+    (run_dir / "checkpoints" / "3").rename(tmp_path / "3")
+    # 6 is the best of what is there; 2 was never validated.
+    for stored, right in (("3", True), ("6", True), ("2", False)):
+        measured(run_dir, stored)
+        assert is_evaluated(run_dir, config) is right
+        assert (outdated(run_dir, config) == "") is right
+
+
+@pytest.mark.parametrize(("last", "right", "wrong"), [(0, "3", AVERAGE), (2, AVERAGE, "3")])
+def test_results_are_taken_without_checkpoints_to_compare(measured, tmp_path, last, right, wrong):
+    checkpointed(tmp_path / "run", averaging(last))
+    measured(tmp_path / "run", right)
+    assert outdated(tmp_path / "run", averaging(last)) == ""
+    measured(tmp_path / "run", wrong)
+    assert f"checkpoint {wrong}, not the " in outdated(tmp_path / "run", averaging(last))

@@ -352,7 +352,7 @@ LONGER = dataclasses.replace(CONFIG.training, max_steps=9)
     ("stored", "why"),
     [
         ({"decode": {"beam": 1}}, "test was evaluated with another decoding.beam"),
-        ({"checkpoint": "3"}, "test was evaluated with another checkpoint than the average"),
+        ({"checkpoint": "3"}, "test was evaluated with checkpoint 3, not the average"),
         ({"translations_sha256": "0"}, "the translations of test are of another evaluation"),
     ],
     ids=["decoding", "checkpoint", "translations"],

@@ -15,7 +15,7 @@ from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
 from nmt_ls.training.checkpoints import Checkpoints, average_steps
 from nmt_ls.training.progress import Progress
-from nmt_ls.training.runs import average_of, load_params, regular_steps
+from nmt_ls.training.runs import average_of, best_step, regular_steps
 from nmt_ls.training.trainer import lacks_average
 
 
@@ -83,11 +83,27 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
             return False
         if not _has_its_translations(run_dir, name, found):
             return False
-    measured = {done[name]["checkpoint"] for name in config.data.tests}
     # And the run may have been continued since.
-    if config.training.average_last:
-        return measured == {average_of(to_average(run_dir, config))}
-    return measured == {load_params(run_dir, "best")[1]}
+    measured = {done[name]["checkpoint"] for name in config.data.tests}
+    return all(name == checkpoint_of(run_dir, config, name) for name in measured)
+
+
+def checkpoint_of(run_dir: Path, config: Config, measured: str) -> str:
+    """What the checkpoint is called that a run is to be evaluated with: its average, or its best.
+
+    Args:
+      run_dir: of a trained run. A best step stays the best when its checkpoint is deleted; of a
+        run without any only the kind of checkpoint can be told.
+      config: its configuration.
+      measured: what the checkpoint is called that it was evaluated with.
+    """
+    last = config.training.average_last
+    if not _steps(run_dir):
+        right = measured.startswith("average") == bool(last)
+        return measured if right else ("the average" if last else "the best")
+    if last:
+        return average_of(to_average(run_dir, config))
+    return str(best_step(run_dir, deleted=[int(measured)] if measured.isdigit() else []))
 
 
 def outdated(run_dir: Path, config: Config) -> str:
@@ -106,10 +122,9 @@ def outdated(run_dir: Path, config: Config) -> str:
         then = found.get("decode") or {}
         if other := [k for k in now.keys() & then.keys() if now[k] != then[k]]:
             return f"{name} was evaluated with another decoding.{min(other)}"
-        average = str(found.get("checkpoint") or "").startswith("average")
-        if "checkpoint" in found and average != bool(config.training.average_last):
-            rule = "average" if config.training.average_last else "best"
-            return f"{name} was evaluated with another checkpoint than the {rule}"
+        measured = str(found.get("checkpoint") or "")
+        if measured and measured != (right := checkpoint_of(run_dir, config, measured)):
+            return f"{name} was evaluated with checkpoint {measured}, not {right}"
         if not _has_its_translations(run_dir, name, found):
             return f"the translations of {name} are of another evaluation"
     return ""

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -149,10 +150,7 @@ def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:
     if choice == "last":
         return steps[-1]
     if choice == "best":
-        progress = Progress(**checkpoints.host(steps[-1]))
-        training = load_resolved(run_dir / "config.yaml").training
-        # A run without validations has no best; its last is as good.
-        return [*progress.best_steps(steps, training), steps[-1]][0]
+        return _best_step(run_dir, checkpoints, steps)
     if not choice.isdigit():
         raise UserError(f"--checkpoint {choice}: choose best, last, average or a step")
     if int(choice) not in steps:
@@ -160,6 +158,25 @@ def _chosen_step(run_dir: Path, checkpoints: Checkpoints, choice: str) -> int:
             f"{run_dir} has no checkpoint {choice}; it has {', '.join(map(str, steps))}"
         )
     return int(choice)
+
+
+def best_step(run_dir: Path, *, deleted: Sequence[int] = ()) -> int:
+    """The step that `load_params` calls best: of its checkpoints, the one that validated best.
+
+    Args:
+      run_dir: of a run that has checkpoints.
+      deleted: steps that count too, if they were validated.
+    """
+    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
+        return _best_step(run_dir, checkpoints, sorted({*checkpoints.steps(), *deleted}))
+
+
+def _best_step(run_dir: Path, checkpoints: Checkpoints, steps: Sequence[int]) -> int:
+    last = checkpoints.steps()[-1]
+    progress = Progress(**checkpoints.host(last))
+    training = load_resolved(run_dir / "config.yaml").training
+    # A run without validations has no best; its last is as good.
+    return [*progress.best_steps(list(steps), training), last][0]
 
 
 def average_run(run_dir: Path, last: int) -> list[int]:
