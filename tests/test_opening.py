@@ -148,6 +148,10 @@ def test_other_subwords_are_refused(prepared, tmp_path: Path) -> None:
     other = Subwords.train(lambda: ["w01 x"], lambda: ["y"], config.subwords, pretokenized=True)
     with pytest.raises(UserError, match="has other subwords than this text gives now"):
         open_run(tmp_path, config, dataclasses.replace(data, subwords=other))
+    both = dataclasses.replace(config.subwords, model_file="a.model", source_model_file="b.model")
+    given = dataclasses.replace(config, subwords=both)
+    with pytest.raises(UserError, match="now in subwords.model_file=a.model, subwords.source_mo"):
+        open_run(tmp_path, given, dataclasses.replace(data, subwords=other))
     assert begun_subwords(tmp_path).fingerprint == data.subwords.fingerprint
     # A run that was begun with those goes on with them, whatever the cache has.
     other.save(tmp_path)

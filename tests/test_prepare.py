@@ -10,10 +10,17 @@ import pyarrow as pa
 import pytest
 from test_subwords import ENGLISH, GERMAN
 
-from nmt_ls.config import Config, CorpusConfig, DataConfig, SubwordsConfig
+from nmt_ls.config import (
+    Config,
+    CorpusConfig,
+    DataConfig,
+    LossConfig,
+    SubwordsConfig,
+    TrainingConfig,
+)
 from nmt_ls.data import cache, filtering
 from nmt_ls.data.evaluation_sets import load_evaluation_set
-from nmt_ls.data.prepare import PreparedData, prepare
+from nmt_ls.data.prepare import PreparedData, given_subwords, prepare
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 
@@ -323,3 +330,20 @@ def test_batches_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(values, pa.Int32Array)
     flat = values.to_numpy(zero_copy_only=True)
     assert flat.tolist() == [i for row in whole.train["target_ids"][100:200] for i in row]
+
+
+def test_whose_the_subwords_are() -> None:
+    """As `prepare` is given them: a run that is gone on from before a teacher before files."""
+    base = Config()
+    assert given_subwords(base) == {}
+    files = dataclasses.replace(base, subwords=SubwordsConfig(model_file="a"))
+    assert given_subwords(files) == {"subwords.model_file": "a"}
+    both = SubwordsConfig(model_file="a", source_model_file="b", joint=False)
+    two = dataclasses.replace(base, subwords=both)
+    assert list(given_subwords(two).values()) == ["a", "b"]
+    graduated = dataclasses.replace(two, loss=LossConfig(graduated="run", graduated_run="g"))
+    assert given_subwords(graduated) == {"loss.graduated_run": "g"}
+    taught = dataclasses.replace(two, loss=LossConfig(kind="distillation", teacher_run="t"))
+    assert given_subwords(taught) == {"loss.teacher_run": "t"}
+    tuned = dataclasses.replace(taught, training=TrainingConfig(init_from="i"))
+    assert given_subwords(tuned) == {"training.init_from": "i"}

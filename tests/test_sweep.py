@@ -28,7 +28,7 @@ from nmt_ls.study import runs as runs_module
 from nmt_ls.study import sweep as sweep_module
 from nmt_ls.study.plan import Request
 from nmt_ls.study.plan_file import read_plan
-from nmt_ls.study.protocol import described
+from nmt_ls.study.protocol import described, kind_of_subwords
 from nmt_ls.study.stored import load_runs
 from nmt_ls.study.sweep import Pace, sweep, unfinished
 from nmt_ls.study.wording import results_csv
@@ -301,6 +301,30 @@ def test_new_runs_are_not_trained_on_other_text_than_finished_ones(workshop, tmp
     assert (tmp_path / "plan.json").read_bytes() == before
     # A cell of the grid with data of its own has nothing to be compared with.
     sweep(CONFIG, tmp_path, TWO._replace(grid={"data.noise": (0.1,)}))
+
+
+def test_a_run_without_a_checkpoint_is_begun_on_other_text(workshop, tmp_path):
+    workshop.moments = 6
+    with pytest.raises(Killed):
+        sweep(CONFIG, tmp_path, TWO)
+    begun = tmp_path / "smoothing_0.0_seed_1"
+    assert (begun / "config.yaml").exists() and not (begun / "checkpoints").exists()
+    workshop.text = "another text"
+    assert sweep(CONFIG, tmp_path, TWO) == "the report"
+
+
+def test_the_protocol_says_whose_subwords_they_are():
+    files = dataclasses.replace(CONFIG.subwords, model_file="a.model")
+    config = dataclasses.replace(CONFIG, subwords=files)
+    assert kind_of_subwords(CONFIG) == "unigram"
+    assert kind_of_subwords(config) == "of a.model"
+    tuned = dataclasses.replace(CONFIG.training, init_from="runs/base")
+    assert kind_of_subwords(dataclasses.replace(config, training=tuned)) == "of runs/base"
+    as_it_is = dataclasses.replace(CONFIG.data, pretokenized=True)
+    words = dataclasses.replace(CONFIG, data=as_it_is)
+    assert kind_of_subwords(words) == "tokens of the text as it is"
+    taught = dataclasses.replace(words, loss=LossConfig(kind="distillation", teacher_run="t"))
+    assert kind_of_subwords(taught) == "of t"
 
 
 def test_the_protocol_lists_what_differs_between_runs():

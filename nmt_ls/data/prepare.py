@@ -65,7 +65,7 @@ def prepare(
 
     Args:
         config: `data` and `subwords` are used.
-        subwords: Use these instead of training or reading any (fine-tuning).
+        subwords: Use these, of a run that `config` names, instead of training or reading any.
         begun: Of a run that goes on with this text: used where the cache has lost them, since
             another version of SentencePiece might train others.
         log: Takes progress and warnings, a line at a time.
@@ -110,6 +110,27 @@ def prepare(
         text=hash_of({"format": FORMAT, "content": content, **_text_settings(data)}),
         validation=validation,
     )
+
+
+def given_subwords(config: Config) -> dict[str, str]:
+    """The settings that name whose subwords a configuration has, with their values.
+
+    A run that training starts from comes first, then a teacher, then files; empty where subwords
+    are trained on the text.
+    """
+    files, loss = config.subwords, config.loss
+    for given in (
+        {"training.init_from": config.training.init_from},
+        {"loss.graduated_run": loss.graduated_run},
+        {"loss.teacher_run": loss.teacher_run},
+        {
+            "subwords.model_file": files.model_file,
+            "subwords.source_model_file": files.source_model_file,
+        },
+    ):
+        if any(given.values()):
+            return {key: value for key, value in given.items() if value}
+    return {}
 
 
 def _has_subwords(folder: Path, subwords: Subwords) -> bool:

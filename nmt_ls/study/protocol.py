@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt_ls.config import Config, LossConfig
+from nmt_ls.data.prepare import given_subwords
 from nmt_ls.evaluation.significance import ALPHA
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.decision import SEEDS_NEEDED
@@ -100,10 +101,9 @@ def _plain(value: Any) -> str:
 
 def kind_of_subwords(config: Config) -> str:
     """`unigram`, or whose they are."""
-    if config.data.pretokenized:
-        return "tokens of the text as it is"
-    given = config.subwords.model_file or config.training.init_from
-    return f"of {given}" if given else config.subwords.algorithm
+    if given := given_subwords(config):
+        return f"of {' and '.join(given.values())}"
+    return "tokens of the text as it is" if config.data.pretokenized else config.subwords.algorithm
 
 
 def described(

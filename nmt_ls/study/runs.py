@@ -52,12 +52,13 @@ def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
     Raises:
       UserError: one was, or its subwords were others.
     """
-    begun = [run_dir for run_dir in run_dirs if (run_dir / "config.yaml").exists()]
+    # One without a checkpoint would be begun anew.
+    begun = [run_dir for run_dir in run_dirs if begun_subwords(run_dir) is not None]
     if not begun:
         return
     data = _inputs_of(config, begun)[0]
     for run_dir in begun:
-        check_data(run_dir, data)
+        check_data(run_dir, config, data)
 
 
 def train_run(config: Config, run_dir: Path) -> int:

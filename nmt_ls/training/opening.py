@@ -7,7 +7,7 @@ from typing import Any
 
 from nmt_ls.config import Config
 from nmt_ls.config_files import differences, load_resolved, save_config
-from nmt_ls.data.prepare import PreparedData
+from nmt_ls.data.prepare import PreparedData, given_subwords
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.model.attention import has_cudnn
@@ -93,8 +93,12 @@ def begun_subwords(run_dir: Path) -> Subwords | None:
     return Subwords.load(run_dir) if begun else None
 
 
-def check_data(run_dir: Path, data: PreparedData) -> None:
+def check_data(run_dir: Path, config: Config, data: PreparedData) -> None:
     """Check that a run that has begun was trained on this text, with these subwords.
+
+    Args:
+      run_dir: of the run.
+      config, data: what is asked for now.
 
     Raises:
       UserError: it was not.
@@ -107,9 +111,11 @@ def check_data(run_dir: Path, data: PreparedData) -> None:
             f"choose another --run-dir, or go back to the text{package} it was begun with"
         )
     if Subwords.load(run_dir).fingerprint != data.subwords.fingerprint:
+        given = ", ".join(f"{key}={value}" for key, value in given_subwords(config).items())
+        trained = f"this text gives now (SentencePiece {version('sentencepiece')})"
+        now = f"there are now in {given}" if given else trained
         raise UserError(
-            f"{run_dir} has other subwords than this text gives now (SentencePiece"
-            f" {version('sentencepiece')})\n"
+            f"{run_dir} has other subwords than {now}\n"
             "choose another --run-dir, or go back to the subwords it was begun with"
         )
 
@@ -162,7 +168,7 @@ def check_run(
     if _may_be_begun(run_dir):
         check_attention(config)
     else:
-        check_data(run_dir, data)
+        check_data(run_dir, config, data)
         _check_teacher(run_dir, teacher)
 
 
