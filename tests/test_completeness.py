@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nmt_ls.config import Config, CorpusConfig, DataConfig, DecodingConfig, EvaluationConfig
-from nmt_ls.evaluation.completeness import is_complete
+from nmt_ls.evaluation.completeness import is_complete, other_decoding
 
 BARE = EvaluationConfig(fit=False, empty=False, word_frequency=False)
 TEXT = CorpusConfig(source="a", target="b")
@@ -63,6 +63,31 @@ def test_other_text_another_search_or_nothing_is_measured_again():
     assert not is_complete({}, config_of(), "now")
     beam = dataclasses.replace(config_of(), decoding=DecodingConfig(beam=1))
     assert not is_complete(results_of(), beam, "now")
+
+
+@pytest.mark.parametrize(
+    ("asked", "decoding", "other"),
+    [
+        ({}, {"batch_sentences": 1, "seed": 2, "samples": 3}, []),
+        ({}, {"seed": 2, "length_alpha": 0.6, "beam": 1}, ["beam", "length_alpha"]),
+        ({"strategies": ("mbr",)}, {"batch_sentences": 1, "seed": 2}, ["seed"]),
+        ({}, {"strategy": "sample", "seed": 2}, ["strategy", "seed"]),
+    ],
+    ids=["memory", "search", "draws", "strategy"],
+)
+def test_what_decides_nothing_is_no_other_decoding(asked, decoding, other):
+    config = dataclasses.replace(config_of(**asked), decoding=DecodingConfig(**decoding))
+    held = results_of(strategies={"mbr": {}})
+    assert other_decoding(held, config) == other
+    assert is_complete(held, config, "now") is not bool(other)
+
+
+def test_a_setting_that_there_was_not_yet_had_its_default():
+    held = results_of()
+    del held["decode"]["groups"], held["decode"]["beam"]
+    assert is_complete(held, config_of(), "now")
+    beam = dataclasses.replace(config_of(), decoding=DecodingConfig(beam=1))
+    assert other_decoding(held, beam) == ["beam"]
 
 
 def test_nothing_is_fitted_without_validation_text():

@@ -417,15 +417,30 @@ def test_a_run_that_is_being_continued_is_left_out(reported, caplog):
     ("changed", "message"),
     [
         ({"training": LONGER}, r"differ in training.max_steps: 3 and 9, so that"),
-        ({"decoding": BEAM}, r"smoothing_0.0_seed_1 and smoothing_0.1_seed_2 differ in decoding,"),
+        (
+            {"decoding": BEAM},
+            r"_0.0_seed_1 and smoothing_0.1_seed_2 differ in decoding.beam: 5 and 1,",
+        ),
+        ({"training": LONGER, "decoding": BEAM}, r"max_steps: 3 and 9; decoding.beam: 5 and 1, so"),
     ],
-    ids=["steps", "decoding"],
+    ids=["steps", "decoding", "both"],
 )
 def test_runs_that_were_treated_differently_are_not_compared(reported, changed, message):
     folder, report, _ = reported
     save_config(dataclasses.replace(CONFIG, **changed), folder / NAMED / "config.yaml")
     with pytest.raises(UserError, match=message):
         report()
+
+
+def test_runs_that_were_searched_in_other_batches_are_compared(reported):
+    folder, report, _ = reported
+    path = folder / NAMED / "results.json"
+    results = json.loads(path.read_text())
+    decode = dataclasses.asdict(CONFIG.decoding) | {"batch_sentences": 1, "seed": 9}
+    path.write_text(json.dumps({"test": results["test"] | {"decode": decode}}))
+    few = dataclasses.replace(CONFIG.decoding, batch_sentences=8)
+    save_config(dataclasses.replace(CONFIG, decoding=few), folder / NAMED / "config.yaml")
+    assert NAMED in report()
 
 
 def test_a_run_that_diverges_keeps_no_other_from_its_work(workshop, tmp_path, monkeypatch, caplog):

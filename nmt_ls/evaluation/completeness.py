@@ -1,12 +1,33 @@
 """Do stored results hold what would be measured now?"""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt_ls.config import Config
+from nmt_ls.config import Config, DecodingConfig
+
+
+def decisive_decoding(config: Config) -> dict[str, Any]:
+    """The settings of `decoding` that decide what is measured, by name.
+
+    Not the number of sentences at a time, nor where nothing is drawn how it would be.
+    """
+    decoding = dataclasses.asdict(config.decoding)
+    drawn = config.decoding.strategy != "beam" or config.evaluation.strategies
+    for name in ("batch_sentences", *(() if drawn else ("samples", "seed"))):
+        del decoding[name]
+    return decoding
+
+
+def other_decoding(results: Mapping[str, Any], config: Config) -> list[str]:
+    """The settings of `decoding` that results were measured with other values of; none of results
+    that were not measured. Settings that there were not yet had their defaults.
+    """
+    if "decode" not in results:
+        return []
+    then = dataclasses.asdict(DecodingConfig()) | results["decode"]
+    return [name for name, now in decisive_decoding(config).items() if then[name] != now]
 
 
 def is_complete(
@@ -22,8 +43,9 @@ def is_complete(
       fingerprint: of the test set, as it is now.
       validation: of the validation text, on which adjustments are fitted; empty: not compared.
     """
-    decoding = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
-    if results.get("decode") != decoding or results.get("fingerprint") != fingerprint:
+    if "decode" not in results or results.get("fingerprint") != fingerprint:
+        return False
+    if other_decoding(results, config):
         return False
     asked = config.evaluation
     single = {

@@ -1,7 +1,6 @@
 """Which runs are finished: trained, averaged and measured as their configurations say."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from nmt_ls.config import Config
 from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.evaluation.completeness import is_complete
+from nmt_ls.evaluation.completeness import is_complete, other_decoding
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
 from nmt_ls.training.checkpoints import Checkpoints, average_steps
@@ -115,13 +114,11 @@ def outdated(run_dir: Path, config: Config) -> str:
     """
     if _steps(run_dir) and not is_trained(run_dir, config):
         return "its training has not ended"
-    now = json.loads(json.dumps(dataclasses.asdict(config.decoding)))
     done = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     for name in config.data.tests:
         found = done.get(name, {})
-        then = found.get("decode") or {}
-        if other := [k for k in now.keys() & then.keys() if now[k] != then[k]]:
-            return f"{name} was evaluated with another decoding.{min(other)}"
+        if other := other_decoding(found, config):
+            return f"{name} was evaluated with another {', '.join(f'decoding.{k}' for k in other)}"
         measured = str(found.get("checkpoint") or "")
         if measured and measured != (right := checkpoint_of(run_dir, config, measured)):
             return f"{name} was evaluated with checkpoint {measured}, not {right}"

@@ -12,6 +12,7 @@ from nmt_ls.config import Config
 from nmt_ls.config_files import load_resolved
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import decisive_decoding
 from nmt_ls.evaluation.formatting import number
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
@@ -246,20 +247,25 @@ def _refuse_unlike(runs: Sequence[Run], configs: Sequence[Config]) -> None:
     """Nothing, unless runs of the same settings had other steps, averages or decoding.
 
     Raises:
-      UserError: it names two that did.
+      UserError: it names two that did, and in what.
     """
     firsts: dict[str, tuple[str, Config]] = {}
     for run, config in zip(runs, configs, strict=True):
         name, first = firsts.setdefault(settings_text(run["settings"]), (run["run"], config))
-        ours, theirs = config.training, first.training
-        for what, a, b in (
-            ("training.max_steps", theirs.max_steps, ours.max_steps),
-            ("training.average_last", theirs.average_last, ours.average_last),
-            ("decoding", first.decoding, config.decoding),
-        ):
-            if a != b and not (what == "training.max_steps" and ours.patience and theirs.patience):
-                told = f": {a} and {b}" if what != "decoding" else ""
-                raise UserError(
-                    f"{name} and {run['run']} differ in {what}{told}, so that they cannot be "
-                    "compared\n`nmt-ls sweep` with one configuration brings them together"
-                )
+        theirs, ours = _treatment(first), _treatment(config)
+        if config.training.patience and first.training.patience:
+            del theirs["training.max_steps"]
+        differing = [key for key in theirs if key in ours and theirs[key] != ours[key]]
+        if differing:
+            told = "; ".join(f"{key}: {theirs[key]} and {ours[key]}" for key in differing)
+            raise UserError(
+                f"{name} and {run['run']} differ in {told}, so that they cannot be compared\n"
+                "`nmt-ls sweep` with one configuration brings them together"
+            )
+
+
+def _treatment(config: Config) -> dict[str, Any]:
+    training = {name: getattr(config.training, name) for name in ("max_steps", "average_last")}
+    return {f"training.{name}": value for name, value in training.items()} | {
+        f"decoding.{name}": value for name, value in decisive_decoding(config).items()
+    }
