@@ -12,6 +12,9 @@ import pytest
 
 from nmt_ls.config import Config, CorpusConfig, DataConfig, TrainingConfig
 from nmt_ls.config_files import save_config
+from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import is_complete
+from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.study import finished as finished_module
 from nmt_ls.study import runs as runs_module
 from nmt_ls.study.finished import is_evaluated, is_trained, outdated, to_average
@@ -26,6 +29,8 @@ CONFIG = Config(
     data=DataConfig(train=BOOK, tests={"test": BOOK, "other": BOOK}),
     training=TrainingConfig(max_steps=3, keep_last=1, average_last=1),
 )
+
+PIECES = SimpleNamespace(fingerprint="")
 
 
 def checkpointed(
@@ -113,11 +118,11 @@ def test_an_average_that_cannot_be_read_is_made_anew(tmp_path, caplog):
 @pytest.fixture
 def measured(monkeypatch):
     """Whatever was measured has all that is asked for; stores a checkpoint as that of all sets."""
-    monkeypatch.setattr(finished_module, "Subwords", SimpleNamespace(load=lambda _: None))
+    monkeypatch.setattr(finished_module, "Subwords", SimpleNamespace(load=lambda _: PIECES))
     monkeypatch.setattr(finished_module, "fingerprint_now", lambda *_: "now")
     monkeypatch.setattr(finished_module, "is_complete", lambda *_: True)
 
-    def store(run_dir: Path, checkpoint: str, **more: str) -> None:
+    def store(run_dir: Path, checkpoint: str, **more: object) -> None:
         found = {name: {"checkpoint": checkpoint, **more} for name in CONFIG.data.tests}
         (run_dir / "results.json").write_text(json.dumps(found))
 
@@ -143,6 +148,22 @@ def test_every_run_has_the_checkpoint_rule_of_its_configuration(measured, tmp_pa
     monkeypatch.setattr(runs_module, "test_sets", lambda _: [])
     evaluate_run(run_dir)
     assert made == [2, "average"]
+
+
+def test_a_validation_text_that_is_gone_is_not_fitted_on_again(measured, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    gone = CorpusConfig(source=str(tmp_path / "gone.en"), target=str(tmp_path / "gone.de"))
+    data = dataclasses.replace(CONFIG.data, validation=gone)
+    config = dataclasses.replace(averaging(0), data=data)
+    checkpointed(run_dir, config, 6)
+    with pytest.raises(UserError, match="gone.en"):
+        validation_fingerprint(config, PIECES)
+    monkeypatch.setattr(finished_module, "is_complete", is_complete)
+    decode = dataclasses.asdict(config.decoding)
+    held = {"decode": decode, "fingerprint": "now", "empty_better": 0, "by_word_frequency": {}}
+    for fitted, whole in (({"adjusted": {}, "fitted_on": "then"}, True), ({}, False)):
+        measured(run_dir, "6", **held, **fitted)
+        assert is_evaluated(run_dir, config) is whole
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def is_complete(
         "projection": asked.projection,
         "bleu_lowercase_tokenized": asked.lowercase_tokenized,
     }
-    if single["adjusted"] and validation not in ("", results.get("fitted_on")):
+    # Results that are older than `fitted_on` do not say; they are taken at their word.
+    if single["adjusted"] and validation not in ("", results.get("fitted_on", validation)):
         return False
     beams = {point["beam"] for point in results.get("beam_curve") or ()}
     sample = results.get("training") or {}

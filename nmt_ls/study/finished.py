@@ -9,6 +9,7 @@ from typing import Any
 from nmt_ls.config import Config
 from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.subwords import Subwords
+from nmt_ls.errors import UserError
 from nmt_ls.evaluation.completeness import is_complete, other_decoding
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
@@ -74,7 +75,7 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
     # `evaluate` may since have measured another checkpoint or with another beam, and the
     # configuration may since name other text or ask for more.
     subwords = Subwords.load(run_dir)
-    validation = validation_fingerprint(config, subwords)
+    validation = _validation_now(config, subwords)
     for name, corpus in config.data.tests.items():
         fingerprint = fingerprint_now(name, corpus, config.data, subwords)
         found = done.get(name, {})
@@ -85,6 +86,17 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
     # And the run may have been continued since.
     measured = {done[name]["checkpoint"] for name in config.data.tests}
     return all(name == checkpoint_of(run_dir, config, name) for name in measured)
+
+
+def _validation_now(config: Config, subwords: Subwords) -> str:
+    """As `validation_fingerprint`, but empty where the text is gone: what was fitted on it stays.
+
+    What has yet to be fitted is not complete, and measuring it says what is missing.
+    """
+    try:
+        return validation_fingerprint(config, subwords)
+    except UserError:
+        return ""
 
 
 def checkpoint_of(run_dir: Path, config: Config, measured: str) -> str:
