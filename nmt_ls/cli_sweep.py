@@ -46,7 +46,7 @@ def sweep(arguments: argparse.Namespace) -> None:
         try:
             _sweep_in_jobs(arguments, study.unfinished(config, arguments.run_dir, request))
         except JobFailed as error:
-            if not error.was_signal and not request.shard:
+            if not error.interrupted and not request.shard:
                 study.report_of_others(arguments.run_dir)
             raise
     table = study.sweep(config, arguments.run_dir, request)

@@ -65,8 +65,37 @@ def test_one_that_fails_keeps_no_other_from_its_work(in_time):
     assert done == ["a", "c", "d"]
 
 
-def test_after_a_signal_to_one_nothing_is_begun(in_time):
+def ended_by(number: int) -> list[str]:
+    """A program that a signal ends."""
+    return [sys.executable, "-S", "-c", f"import os; os.kill(os.getpid(), {int(number)})"]
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (saying(1, 143), 143),
+        (saying(1, 130), 130),
+        (ended_by(signal.SIGTERM), -15),
+    ],
+    ids=["caught", "Ctrl-C", "ended"],
+)
+def test_after_one_was_asked_to_stop_nothing_is_begun(in_time, last, status):
     done = []
-    with pytest.raises(JobFailed, match="b ended with status 143"):
-        run_jobs(["a", "b", "c"], lambda name: saying(1, 143 * (name == "b")), 1, done.append)
-    assert done == ["a"]
+    with pytest.raises(JobFailed, match=f"b ended with status {status}") as failed:
+        run_jobs(["a", "b", "c"], lambda name: last if name == "b" else saying(1), 1, done.append)
+    assert done == ["a"] and failed.value.interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_one_that_is_killed_has_failed_by_itself(in_time, capsys, number):
+    """As the system does where memory is short."""
+    done = []
+    with pytest.raises(JobFailed, match=f"b ended with status {-number}") as failed:
+        run_jobs(
+            ["a", "b", "c"],
+            lambda name: ended_by(number) if name == "b" else saying(1),
+            1,
+            done.append,
+        )
+    assert done == ["a", "c"] and not failed.value.interrupted
+    assert f"nmt-ls: b was ended by signal {int(number)} (" in capsys.readouterr().err

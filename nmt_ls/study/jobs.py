@@ -12,16 +12,23 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from nmt_ls.messages import tell
 from nmt_ls.training.interruption import Interrupted
+
+_INTERRUPTED = tuple(
+    status for number in (signal.SIGTERM, signal.SIGINT) for status in (-number, 128 + number)
+)
+"""What a process ends with that was asked to stop, by a signal or after it has caught one. One that
+was killed otherwise, for want of memory say, has failed by itself."""
 
 
 class JobFailed(Exception):
-    """A process ended badly; it has said why."""
+    """A process ended badly; why has been said."""
 
     def __init__(self, name: str, status: int):
         super().__init__(f"{name} ended with status {status}")
         self.status = status
-        self.was_signal = status < 0 or status >= 128
+        self.interrupted = status in _INTERRUPTED
 
 
 def run_jobs(
@@ -33,8 +40,8 @@ def run_jobs(
     """Run `command(name)` for each name, `jobs` at a time; their lines go to stderr with the name.
 
     Each process computes with its share of the processors. When one fails, the others are done
-    all the same. When a signal comes, to us or to one of them, they are asked to stop, which lets
-    them write a checkpoint.
+    all the same. When SIGTERM or Ctrl-C comes, to us or to one of them, they are asked to stop,
+    which lets them write a checkpoint.
 
     Args:
       names: of the jobs.
@@ -63,8 +70,12 @@ def run_jobs(
             process, _ = running.pop(name)
             if process.returncode:
                 failed.append(JobFailed(name, process.returncode))
-                if failed[-1].was_signal:
+                if failed[-1].interrupted:
                     break
+                if (number := -process.returncode) > 0:  # what ends so cannot say why
+                    tell(
+                        f"nmt-ls: {name} was ended by signal {number} ({signal.strsignal(number)})"
+                    )
             elif ended_well is not None:
                 ended_well(name)
     finally:
@@ -75,7 +86,7 @@ def run_jobs(
             reader.join()
         signal.signal(signal.SIGTERM, before)
     if failed:
-        raise failed[-1] if failed[-1].was_signal else failed[0]
+        raise failed[-1] if failed[-1].interrupted else failed[0]
 
 
 def _start(command: Sequence[str], threads: int) -> subprocess.Popen:
