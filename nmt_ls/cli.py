@@ -25,10 +25,13 @@ log = logging.getLogger("nmt_ls")
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from nmt_ls.config_checks import check_unused
     from nmt_ls.config_files import load_config
 
     check_hosts(arguments)
     config = load_config(arguments.config, arguments.set)
+    for line in check_unused([config]):
+        log.warning("%s", line)
     if arguments.distributed or arguments.coordinator:
         from nmt_ls.parallel import initialise_hosts
 

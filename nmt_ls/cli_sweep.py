@@ -42,6 +42,8 @@ def sweep(arguments: argparse.Namespace) -> None:
         parse_shard(arguments.shard) if arguments.shard else None,
         arguments.only,
     )
+    if not arguments.only:  # or each of several processes would say the same
+        _warn_of_unused(config, request)
     if arguments.jobs > 1 and not arguments.only:
         try:
             _sweep_in_jobs(arguments, study.unfinished(config, arguments.run_dir, request))
@@ -52,6 +54,18 @@ def sweep(arguments: argparse.Namespace) -> None:
     table = study.sweep(config, arguments.run_dir, request)
     if table:
         print(table)
+
+
+def _warn_of_unused(config: Any, request: Any) -> None:
+    """Say which settings none of the runs that are asked for reads."""
+    from nmt_ls.config_checks import check_unused
+    from nmt_ls.config_files import with_settings
+    from nmt_ls.study.grid import combinations
+
+    grid = config.sweep.grid if request.grid is None else request.grid
+    varied = combinations(config, grid)
+    for line in check_unused([with_settings(config, s, expand=True) for s in varied]):
+        log.warning("%s", line)
 
 
 def _sweep_in_jobs(arguments: argparse.Namespace, cells: Sequence[Any]) -> None:

@@ -1,16 +1,11 @@
 """Settings that are each in range but do not go together."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from nmt_ls.config import (
-    Config,
-    CorpusConfig,
-    DecodingConfig,
-    LossConfig,
-    SubwordsConfig,
-    TrainingConfig,
-)
+from nmt_ls.config import Config, CorpusConfig, DecodingConfig, LossConfig
+from nmt_ls.config_words import shown
 
 _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
@@ -21,32 +16,49 @@ def check_together(config: Config) -> list[str]:
     return [line for check in checks for line in check(config)]
 
 
-def check_unused(config: Config) -> list[str]:
-    """One line for each setting that is not its default and that nothing would read.
+def check_unused(configs: Sequence[Config]) -> list[str]:
+    """One line for each setting that is not its default and that none of these configurations read.
 
-    For what somebody writes: a run that was trained with such a setting stays what it is.
+    For a warning: one cell of a sweep may read what another does not, and a run that was begun with
+    such a setting can be continued with no other.
     """
-    unused: list[tuple[str, str, object, object]] = []
-    subwords, training = config.subwords, config.training
-    if config.data.pretokenized:
-        for name in _OF_SENTENCEPIECE:
-            value, default = getattr(subwords, name), getattr(SubwordsConfig(), name)
-            unused.append((f"subwords.{name}", "data.pretokenized=true", value, default))
+    unread = [_unread(config) for config in configs]
+    lines = []
+    for key in unread[0]:
+        found = [one[key] for one in unread if key in one]
+        given = [(value, why) for value, default, why in found if value != default]
+        if given and len(found) == len(unread):
+            value, why = given[0]
+            lines.append(f"{key}={shown(value)} has no effect {why}")
+    return lines
+
+
+def _unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
+    """(value, default, why it has no effect) of each setting that nothing reads, by its key."""
+    unread: dict[str, tuple[Any, Any, str]] = {}
+
+    def note(section: str, settings: Any, names: Iterable[str], why: str) -> None:
+        for name in names:
+            default = getattr(type(settings)(), name)
+            unread[f"{section}.{name}"] = (getattr(settings, name), default, why)
+
+    subwords, training, loss = config.subwords, config.training, config.loss
+    if training.init_from:
+        note("subwords", subwords, _OF_SUBWORDS, "beside training.init_from")
+    elif loss.graduated_run or loss.teacher_run:
+        name = "graduated_run" if loss.graduated_run else "teacher_run"
+        note("subwords", subwords, _OF_SUBWORDS, f"beside loss.{name}")
+    elif subwords.model_file:
+        note("subwords", subwords, _OF_SUBWORD_TRAINING, "beside subwords.model_file")
+    elif config.data.pretokenized:
+        note("subwords", subwords, _OF_SENTENCEPIECE, "with data.pretokenized=true")
     if training.schedule in ("inverse_sqrt", "constant"):
-        value, default = training.final_learning_rate, TrainingConfig().final_learning_rate
-        reason = f"training.schedule={training.schedule}"
-        unused.append(("training.final_learning_rate", reason, value, default))
+        why = f"with training.schedule={training.schedule}"
+        note("training", training, ["final_learning_rate"], why)
     for key, corpus in _corpora(config).items():
-        for name, kinds in _READ_BY.items():
-            if corpus.kind not in kinds:
-                value, default = getattr(corpus, name), getattr(CorpusConfig(), name)
-                unused.append((f"{key}.{name}", f"{key}.kind={corpus.kind}", value, default))
-    return [
-        f"{key}={value} has no effect with {reason}; leave it out"
-        + (f" or set it to {default}" if default != "" else "")
-        for key, reason, value, default in unused
-        if value != default
-    ]
+        names = [name for name, kinds in _READ_BY.items() if corpus.kind not in kinds]
+        note(key, corpus, names, f"with {key}.kind={corpus.kind}")
+    return unread
 
 
 _OF_SENTENCEPIECE = (
@@ -55,7 +67,12 @@ _OF_SENTENCEPIECE = (
     "character_coverage",
     "byte_fallback",
     "normalization",
+    "training_sentences",
 )
+_OF_SUBWORD_TRAINING = (*_OF_SENTENCEPIECE, "user_symbols")
+_OF_SUBWORDS = (*_OF_SUBWORD_TRAINING, "model_file", "source_model_file")
+"""What decides subwords that are not another run's."""
+
 _READ_BY = {
     "path": ("tsv", "jsonl", "datasets"),
     "name": ("datasets", "sacrebleu"),

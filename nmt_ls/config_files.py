@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nmt_ls.config import FORMAT_VERSION, Config
-from nmt_ls.config_checks import check_together, check_unused
+from nmt_ls.config_checks import check_together
 from nmt_ls.config_words import describe_settings, explain, shown
 from nmt_ls.config_yaml import dumped, parsed_value, read_tree
 from nmt_ls.errors import UserError
@@ -72,9 +72,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     raw = read_tree(path)
     for override in overrides:
         _override(raw, override)
-    config = _validated(raw)
-    _refuse([(problem, problem) for problem in check_unused(config)])
-    return config
+    return _validated(raw)
 
 
 def with_settings(

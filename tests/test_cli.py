@@ -281,6 +281,16 @@ def test_a_run_of_another_configuration_is_refused(run_dir, folder, capsys):
     assert "model.width is 16 there and 32 here" in message
 
 
+def test_settings_without_effect_are_told_once(folder, tmp_path, capsys):
+    unused = ["--set", "training.final_learning_rate=1e-5", "--set", "data.train.source=none.en"]
+    told = "training.final_learning_rate=1e-05 has no effect with training.schedule=inverse_sqrt\n"
+    for verb, more in (("train", []), ("sweep", ["--seeds", "2"])):
+        call = [verb, folder / "config.yaml", "--run-dir", tmp_path / "run", *unused, *more]
+        assert refused(call, capsys).startswith(f"{told}nmt-ls: ")
+    read = [*call, "--grid", "training.schedule=inverse_sqrt,linear"]
+    assert "has no effect" not in refused(read, capsys)
+
+
 TRAIN = ["train", "nowhere.yaml", "--run-dir", "x"]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nmt_ls import config_files
 from nmt_ls.config import Config
+from nmt_ls.config_checks import check_unused
 from nmt_ls.errors import UserError
 
 SMALL = """
@@ -230,11 +231,24 @@ def test_settings_that_do_not_go_together(small: Path, overrides: list[str], mes
     ("overrides", "message"),
     [
         (
-            ["data.pretokenized=true", "subwords.vocab_size=500"],
-            (
-                "subwords.vocab_size=500 has no effect with data.pretokenized=true; leave it out "
-                "or set it to 8000"
-            ),
+            ["data.pretokenized=true", "subwords.training_sentences=500"],
+            "subwords.training_sentences=500 has no effect with data.pretokenized=true",
+        ),
+        (
+            ["subwords.model_file=m", "subwords.user_symbols=[<2de>]"],
+            'subwords.user_symbols=["<2de>"] has no effect beside subwords.model_file',
+        ),
+        (
+            ["training.init_from=run", "subwords.model_file=m"],
+            "subwords.model_file=m has no effect beside training.init_from",
+        ),
+        (
+            ["loss.kind=distillation", "loss.teacher_run=run", "subwords.byte_fallback=true"],
+            "subwords.byte_fallback=true has no effect beside loss.teacher_run",
+        ),
+        (
+            ["loss.graduated=run", "loss.graduated_run=run", "subwords.vocab_size=500"],
+            "subwords.vocab_size=500 has no effect beside loss.graduated_run",
         ),
         (
             ["training.schedule=constant", "training.final_learning_rate=1e-5"],
@@ -250,11 +264,24 @@ def test_settings_that_do_not_go_together(small: Path, overrides: list[str], mes
 def test_settings_that_nothing_reads(
     small: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    assert message in refused(small, *overrides)
-    # A run that was trained with them by an earlier version can be loaded.
-    config = config_files.with_settings(config_files.load_config(small), {}, overrides)
+    config = config_files.load_config(small, overrides)
+    assert check_unused([config]) == [message]
+    # A run that was begun with them is continued from either file.
     config_files.save_config(config, tmp_path / "config.yaml")
-    assert config_files.load_resolved(tmp_path / "config.yaml") == config
+    assert config_files.load_config(tmp_path / "config.yaml") == config
+
+
+def test_settings_that_some_runs_of_a_sweep_read(small: Path) -> None:
+    def unused(*settings: dict[str, object]) -> list[str]:
+        return check_unused([config_files.with_settings(base, given) for given in settings])
+
+    base = config_files.load_config(small, ["training.final_learning_rate=1e-5"])
+    told = "training.final_learning_rate=1e-05 has no effect with training.schedule=inverse_sqrt"
+    assert unused({}, {"training.schedule": "constant"}) == [told]
+    assert unused({}, {"training.schedule": "linear"}) == []
+    # Of no use though it is what a grid varies, and its first value the default.
+    base = config_files.load_config(small)
+    assert unused({}, {"training.final_learning_rate": 1e-5}) == [told]
 
 
 def test_a_short_trial_of_a_long_configuration_is_allowed(small: Path) -> None:

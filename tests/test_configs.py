@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt_ls.config_checks import check_unused
 from nmt_ls.config_files import load_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -36,6 +37,7 @@ def test_it_loads_and_names_its_test_sets(path):
     assert config.data.validation is not None
     assert config.data.tests
     assert 0.0 in config.sweep.smoothing  # the baseline of a comparison
+    assert not check_unused([config])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
