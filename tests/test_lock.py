@@ -1,14 +1,15 @@
 """Two processes never train in one run directory."""
 
+import errno
+import fcntl
 import logging
+import os
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from tiny import tiny_config, tiny_data
 
 from nmt_ls.errors import UserError
-from nmt_ls.training import lock
 from nmt_ls.training.groups import Member
 from nmt_ls.training.lock import LOCK, alone_in
 from nmt_ls.training.opening import open_run
@@ -32,12 +33,13 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 def test_where_nothing_can_be_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def none(*_: object, **__: object) -> None:
-        raise NotImplementedError("FileSystem does not appear to support flock")
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(lock, "FileLock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
+    (tmp_path / LOCK).touch()  # left by a host that died
     with caplog.at_level(logging.INFO, "nmt_ls"), alone_in([tmp_path]):
-        assert "cannot be locked (FileSystem" in caplog.text
+        assert "cannot be locked ([Errno" in caplog.text
 
 
 def test_training_is_refused_beside_another(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_training_is_refused_beside_another(tmp_path: Path) -> None:
     runs = [tmp_path / "a", tmp_path / "b"]
     open_run(runs[1], config, data)
     (runs[1] / "metrics.jsonl").write_text('{"step": 7}\n')
-    with FileLock(runs[1] / LOCK):
+    with alone_in([runs[1]]):
         with pytest.raises(UserError, match="another process"):
             fit(config, data, runs[1])
         with pytest.raises(UserError, match="another process"):

@@ -1,11 +1,10 @@
 """One process at a time trains in a run directory."""
 
 import contextlib
+import fcntl
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from nmt_ls.errors import UserError
 from nmt_ls.parallel import is_main
@@ -30,12 +29,15 @@ def alone_in(run_dirs: Sequence[Path]) -> Iterator[None]:
         for run_dir in run_dirs if is_main() else ():
             run_dir.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(FileLock(run_dir / LOCK, timeout=0))
-            except Timeout:
+                # Not by filelock: where there is no flock it makes do with whether the file is
+                # there, and a host that died would keep the run from all others for ever.
+                file = stack.enter_context((run_dir / LOCK).open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 raise UserError(
                     f"another process is training in {run_dir}; wait for it, or choose another"
                     " --run-dir"
                 ) from None
-            except (OSError, NotImplementedError) as error:
+            except OSError as error:
                 log.info("%s cannot be locked (%s); let nothing else train there", run_dir, error)
         yield
