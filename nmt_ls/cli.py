@@ -18,7 +18,7 @@ from nmt_ls.cli_parser import check_hosts, make_parser
 from nmt_ls.cli_runs import loaded_runs
 from nmt_ls.errors import UserError
 from nmt_ls.messages import Handler, tell
-from nmt_ls.outputs import begin_stdout, destination, end_stdout
+from nmt_ls.outputs import begin_streams, destination, end_stdout
 from nmt_ls.training.interruption import Interrupted, Terminated, raising_terminated
 
 log = logging.getLogger("nmt_ls")
@@ -232,8 +232,8 @@ def _quiet() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    begin_streams()
     _quiet()
-    begin_stdout()
     verb = ""
     try:
         arguments = make_parser(_VERBS).parse_args(argv)

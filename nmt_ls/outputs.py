@@ -38,8 +38,15 @@ def write_beside(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
-def begin_stdout() -> None:
-    """Standard output as files are, in UTF-8 with LF, whatever the locale says."""
+def begin_streams() -> None:
+    """Standard output as files are, in UTF-8 with LF, whatever the locale says.
+
+    A stream that was closed (`>&-`), which Python has as None, takes and gives nothing; above all
+    its number is not that of the next file that is opened.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(encoding="utf-8", errors=sys.stdout.errors, newline="\n")

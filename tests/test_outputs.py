@@ -131,6 +131,16 @@ def test_a_full_standard_output_is_a_plain_error() -> None:
     assert (found.returncode, found.stderr) == (1, b"nmt-ls: no space left on the disk\n")
 
 
+@pytest.mark.parametrize("call", ["settings >&-", "settings <&- >&- 2>&-", "report nowhere 2>&-"])
+def test_streams_that_are_closed_take_what_nobody_reads(call: str) -> None:
+    found = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m nmt_ls.cli {call}'],
+        capture_output=True, check=False, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert found.returncode == (2 if "nowhere" in call else 0)
+    assert found.stdout == found.stderr == b""
+
+
 def test_what_no_output_can_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder; name a file"):
         destination(tmp_path)
