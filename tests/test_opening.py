@@ -171,6 +171,12 @@ def test_another_state_of_the_teacher_is_refused(prepared, tmp_path: Path) -> No
     further = dataclasses.replace(teacher, params={"w": np.zeros(3, np.float32)}, checkpoint="400")
     with pytest.raises(UserError, match=r"300 of its teacher .*other parameters \(400\)"):
         open_run(run, config, data, further)
+    # Once it has learnt all, it is what it is: measured, but not trained further.
+    (run / "checkpoints" / "4").rename(run / "checkpoints" / "12")
+    open_run(run, config, data, further)
+    with pytest.raises(UserError, match=r"300 of its teacher .*other parameters \(400\)"):
+        open_run(run, with_training(config, max_steps=14), data, further)
+    open_run(run, with_training(config, max_steps=14), data, teacher)
 
 
 def test_somebody_elses_folder_is_refused(prepared, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How a run directory begins, and whether what is there may be continued."""
 
+import contextlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,10 @@ from nmt_ls.errors import UserError
 from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
-from nmt_ls.training.checkpoints import checksum
+from nmt_ls.training.checkpoints import Checkpoints, checksum, steps_in
 from nmt_ls.training.lock import LOCK
 from nmt_ls.training.optimizer import depends_on_max_steps
+from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import LoadedRun, environment
 
 # What a continued run may change: nothing here decides a parameter's value at a given step.
@@ -142,16 +144,29 @@ def check_attention(config: Config) -> None:
         )
 
 
-def _check_teacher(run_dir: Path, teacher: LoadedRun | None) -> None:
+def _check_teacher(run_dir: Path, config: Config, teacher: LoadedRun | None) -> None:
     stored = _stored_data(run_dir).get("teacher")
     if teacher is None or stored is None:  # begun by a version that did not store it
         return
-    if stored["checksum"] != checksum(teacher.params):
-        raise UserError(
-            f"{run_dir} was begun with checkpoint {stored['checkpoint']} of its teacher"
-            f" {teacher.run_dir}, which now gives other parameters ({teacher.checkpoint})\n"
-            "choose another --run-dir, or bring the teacher's checkpoints back to what they were"
-        )
+    if stored["checksum"] == checksum(teacher.params) or _is_over(run_dir, config):
+        return
+    raise UserError(
+        f"{run_dir} was begun with checkpoint {stored['checkpoint']} of its teacher"
+        f" {teacher.run_dir}, which now gives other parameters ({teacher.checkpoint})\n"
+        "choose another --run-dir, or bring the teacher's checkpoints back to what they were"
+    )
+
+
+def _is_over(run_dir: Path, config: Config) -> bool:
+    """Whether a run that has begun has no step left, so that its teacher matters no more."""
+    directory = run_dir / "checkpoints"
+    steps = steps_in(directory) if directory.is_dir() else []
+    if not steps or steps[-1] >= config.training.max_steps:
+        return bool(steps)
+    if not config.training.patience:
+        return False
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        return Progress(**checkpoints.host(steps[-1])).over(config.training)
 
 
 def check_run(
@@ -161,15 +176,15 @@ def check_run(
 
     Raises:
       UserError: it belongs to another configuration or other data; the differing keys are named;
-        its teacher has since been trained further or averaged; what `check_attention` raises where
-        the run begins.
+        steps are left and its teacher has since been trained further or averaged; what
+        `check_attention` raises where the run begins.
     """
     check_settings(run_dir, config)
     if _may_be_begun(run_dir):
         check_attention(config)
     else:
         check_data(run_dir, config, data)
-        _check_teacher(run_dir, teacher)
+        _check_teacher(run_dir, config, teacher)
 
 
 _FIRST_FILES = (
@@ -224,6 +239,8 @@ def open_run(
     """
     check_run(run_dir, config, data, teacher)
     begun = (run_dir / "config.yaml").exists()
+    # Of a finished run the teacher may be another by now.
+    learnt_from = None if _may_be_begun(run_dir) else _stored_data(run_dir).get("teacher")
     if run_dir.exists() and not (
         begun and not _refused(run_dir, config) and _is_text_of(_stored_data(run_dir), data)
     ):
@@ -237,7 +254,7 @@ def open_run(
     report = {**data.report, "fingerprint": data.fingerprint, "text": data.text}
     if teacher is not None:
         state = {"checkpoint": teacher.checkpoint, "checksum": checksum(teacher.params)}
-        report["teacher"] = state
+        report["teacher"] = learnt_from or state
     write_beside(run_dir / "data.json", json.dumps(report, indent=1) + "\n")
     write_beside(run_dir / "environment.json", json.dumps(environment(), indent=1) + "\n")
     # Last: a directory with config.yaml has the other files too.
