@@ -15,7 +15,7 @@ from nmt_ls.config_files import load_resolved, save_config
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
-from nmt_ls.study.runs import _inputs_of
+from nmt_ls.study.runs import _inputs_of, train_run
 from nmt_ls.training.opening import begun_subwords, open_run
 from nmt_ls.training.runs import LoadedRun
 from nmt_ls.training.trainer import fit
@@ -158,6 +158,14 @@ def test_other_subwords_are_refused(prepared, tmp_path: Path) -> None:
     found = _inputs_of(config, [tmp_path])[0]
     assert found.subwords.fingerprint == other.fingerprint
     open_run(tmp_path, config, found)
+
+
+def test_settings_are_looked_at_before_the_text(prepared, tmp_path: Path, monkeypatch) -> None:
+    config, data = prepared
+    begin(tmp_path, config, data)
+    monkeypatch.setattr("nmt_ls.study.runs.prepare", lambda *_, **__: pytest.fail("prepared"))
+    with pytest.raises(UserError, match=r"belongs to another configuration: training\.learning"):
+        train_run(with_training(config, learning_rate=0.5), tmp_path)
 
 
 def test_another_state_of_the_teacher_is_refused(prepared, tmp_path: Path) -> None:

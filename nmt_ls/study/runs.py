@@ -21,7 +21,7 @@ from nmt_ls.parallel import barrier, is_main
 from nmt_ls.study.finished import averaged, to_average
 from nmt_ls.training.bookkeeping import Diverged
 from nmt_ls.training.groups import Member, groups_of
-from nmt_ls.training.opening import begun_subwords, check_data
+from nmt_ls.training.opening import begun_subwords, check_data, check_settings
 from nmt_ls.training.population import SomeDiverged, fit_population
 from nmt_ls.training.runs import LoadedRun, average_run, load_run
 from nmt_ls.training.trainer import fit
@@ -62,7 +62,9 @@ def refuse_other_text(run_dirs: Sequence[Path], config: Config) -> None:
 
 
 def train_run(config: Config, run_dir: Path) -> int:
-    """Train a run to its end, or continue it; returns its last step."""
+    """Train a run to its end, or continue it; returns its last step. Raises what `fit` raises."""
+    if is_main():
+        check_settings(run_dir, config)  # before the text is split with another run's subwords
     data, start, teacher = _inputs_of(config, [run_dir])
     return fit(
         config,
