@@ -1,6 +1,7 @@
 """The verbs and options of the command line, with their help."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -274,12 +275,14 @@ def _add_decoding(sub: argparse.ArgumentParser) -> None:
 
 def check_hosts(arguments: argparse.Namespace) -> None:
     """Refuse what would leave each host to train alone, all of them in one directory."""
-    processes, process = arguments.processes, arguments.process
+    processes, process, coordinator = arguments.processes, arguments.process, arguments.coordinator
+    if coordinator and not re.fullmatch(r".+:\d{1,5}", coordinator):
+        raise UserError(f"--coordinator {coordinator}: write host:port, as in node1:12345")
     if (processes is None) != (process is None):
         raise UserError("--processes (how many hosts) and --process (which of them) go together")
     if processes is None:
         return
-    if not (arguments.coordinator or arguments.distributed):
+    if not (coordinator or arguments.distributed):
         raise UserError("--processes and --process need --coordinator, the first host's host:port")
     if not 0 <= process < processes:
         raise UserError(f"--process {process} of --processes {processes}: they count from 0")

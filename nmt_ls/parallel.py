@@ -24,8 +24,17 @@ def initialise_hosts(
 
     Without arguments jax detects SLURM, Open MPI and cloud TPUs; elsewhere name the coordinator's
     `host:port`, the number of processes and this one's index.
+
+    Raises:
+      UserError: jax detects nothing and something is not named; the port is taken.
     """
-    jax.distributed.initialize(coordinator, processes, process)
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the other hosts cannot be joined: {' '.join(str(error).split())[:300]}\n"
+            "where jax detects no cluster name --coordinator, --processes and --process on each"
+        ) from error
 
 
 MOST_CPU_DEVICES = 8

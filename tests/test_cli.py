@@ -312,12 +312,20 @@ TRAIN = ["train", "nowhere.yaml", "--run-dir", "x"]
             [*TRAIN, "--coordinator", "a:1", "--processes", "2", "--process", "2"],
             "--process 2 of --processes 2: they count from 0",
         ),
+        ([*TRAIN, "--coordinator", "nonsense"], "--coordinator nonsense: write host:port"),
     ],
 )
 def test_wrong_calls(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert words in refused(arguments, capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("hosts", [["--distributed"], ["--coordinator", "localhost:1"]])
+def test_hosts_that_nothing_names(hosts, folder, tmp_path, capsys):
+    call = ["train", folder / "config.yaml", "--run-dir", tmp_path / "run", *hosts]
+    assert "name --coordinator, --processes and --process on each" in refused(call, capsys)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
