@@ -45,6 +45,13 @@ def test_a_signal_is_noted_all_the_same(monkeypatch: pytest.MonkeyPatch, error) 
     assert received == [signal.SIGTERM]
 
 
+@pytest.mark.parametrize(("hosts", "end"), [(1, "this step,"), (2, "up to the next record, valid")])
+def test_what_a_signal_waits_for(capsys: pytest.CaptureFixture, hosts: int, end: str) -> None:
+    with collect_signals(hosts):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert end in capsys.readouterr().err
+
+
 def test_other_errors_of_the_log_are_told(capsys: pytest.CaptureFixture) -> None:
     handler = Handler()
     handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM. Training finishes the step, writes a checkpoint, then stops."""
+"""Ctrl-C and SIGTERM. Training finishes the step, writes a checkpoint, then stops.
+
+Hosts that train together go on to the next step at which they log, validate or save.
+"""
 
 import contextlib
 import os
@@ -55,14 +58,19 @@ def raising_terminated() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def collect_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT; a second one acts as it would without us."""
+def collect_signals(hosts: int = 1) -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a second one acts as it would without us.
+
+    Args:
+      hosts: that train together; several stop where all of them look for a signal.
+    """
     received: list[int] = []
+    end = "this step" if hosts == 1 else "the steps up to the next record, validation or checkpoint"
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
         signal.signal(number, before[number])
-        tell("\nfinishing this step and writing a checkpoint …")
+        tell(f"\nfinishing {end}, then writing a checkpoint …")
 
     before: dict[int, Any] = {}
     try:

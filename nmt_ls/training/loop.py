@@ -72,7 +72,7 @@ def train(runs: Sequence[Bookkeeping], device: Device, describe: Callable[[], st
     try:
         for run in runs:
             run.open()
-        with collect_signals() as received, bar:
+        with collect_signals(jax.process_count()) as received, bar:
             _Loop(runs, device, bar, received, describe).go()
     finally:
         for run in runs:
