@@ -125,9 +125,12 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     compare.add_argument("--source", type=Path, help="their source: BLEU by its length as well")
     compare.add_argument("--output", type=Path, help="also write the results as JSON")
 
-    average = verb("average", "average the last checkpoints of a run")
+    average = verb("average", "average the last regular checkpoints of a run")
     average.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
-    average.add_argument("--last", type=int, default=5, help="how many")
+    average.add_argument(
+        "--last", type=int, default=5,
+        help="how many of those every training.checkpoint_every steps and at training.max_steps",
+    )  # fmt: skip
 
     importing = verb("import", "make a run of a Hugging Face Marian model (OPUS-MT)")
     importing.add_argument("folder", type=Path, metavar="DIR", help="config.json, safetensors, spm")

@@ -279,7 +279,9 @@ class TrainingConfig:
     """Stop after so many validations without a new best; 0 never stops early. Raised, it continues
     a run that it has stopped."""
     average_last: Count = 5
-    """At the end, write the average of the last so many checkpoints; 0 writes none."""
+    """At the end, write the average of the last so many regular checkpoints (every
+    `checkpoint_every` steps, and at `max_steps`). One that early stopping leaves at another step
+    does not count, unless there is no other. 0 writes none."""
     max_skipped: Positive = 5
     """Stop after so many steps in a row with gradients that are not finite."""
     init_from: str = ""

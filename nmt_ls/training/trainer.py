@@ -128,9 +128,11 @@ def finish(config: Config, run_dir: Path, *, moved: bool) -> None:
 
 
 def lacks_average(config: Config, run_dir: Path) -> bool:
-    """Whether a run has no average although it should, or one that ends before its last step.
+    """Whether a run has no average although it should, or one of older checkpoints.
 
-    Of how many checkpoints it is does not count: `nmt-ls average` may have chosen another number.
+    One that ends with the last regular checkpoint (see `average_run`) is up to date, wherever early
+    stopping has ended the run. Of how many checkpoints it is does not count: `nmt-ls average` may
+    have chosen another number.
     """
     directory = run_dir / "checkpoints"
     if not (directory / "average").is_dir():
