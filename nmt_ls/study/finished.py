@@ -1,6 +1,5 @@
 """Which runs are finished: trained, averaged and measured as their configurations say."""
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,8 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.completeness import is_complete, other_decoding
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
-from nmt_ls.training.checkpoints import Checkpoints, average_steps
-from nmt_ls.training.progress import Progress
+from nmt_ls.training.checkpoints import average_steps
+from nmt_ls.training.opening import is_over
 from nmt_ls.training.runs import average_of, best_step, regular_steps
 from nmt_ls.training.trainer import lacks_average
 
@@ -49,17 +48,10 @@ def averaged(run_dir: Path) -> list[int]:
 
 def is_trained(run_dir: Path, config: Config) -> bool:
     """Whether a run has nothing left to train, nor to average."""
-    steps = _steps(run_dir)
-    if not steps or not (run_dir / "config.yaml").exists():
+    if not _steps(run_dir) or not (run_dir / "config.yaml").exists():
         return False
-    if lacks_average(config, run_dir):  # or has an old one: killed before it was renewed
-        return False
-    if steps[-1] >= config.training.max_steps:
-        return True
-    if not config.training.patience:
-        return False
-    with contextlib.closing(Checkpoints(run_dir / "checkpoints")) as checkpoints:
-        return Progress(**checkpoints.host(steps[-1])).over(config.training)
+    # Or has an old one: killed before it was renewed.
+    return not lacks_average(config, run_dir) and is_over(run_dir, config)
 
 
 def is_evaluated(run_dir: Path, config: Config) -> bool:

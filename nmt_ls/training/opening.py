@@ -148,7 +148,7 @@ def _check_teacher(run_dir: Path, config: Config, teacher: LoadedRun | None) -> 
     stored = _stored_data(run_dir).get("teacher")
     if teacher is None or stored is None:  # begun by a version that did not store it
         return
-    if stored["checksum"] == checksum(teacher.params) or _is_over(run_dir, config):
+    if stored["checksum"] == checksum(teacher.params) or is_over(run_dir, config):
         return
     raise UserError(
         f"{run_dir} was begun with checkpoint {stored['checkpoint']} of its teacher"
@@ -157,8 +157,8 @@ def _check_teacher(run_dir: Path, config: Config, teacher: LoadedRun | None) -> 
     )
 
 
-def _is_over(run_dir: Path, config: Config) -> bool:
-    """Whether a run that has begun has no step left, so that its teacher matters no more."""
+def is_over(run_dir: Path, config: Config) -> bool:
+    """Whether a run that has begun has no step left."""
     directory = run_dir / "checkpoints"
     steps = steps_in(directory) if directory.is_dir() else []
     if not steps or steps[-1] >= config.training.max_steps:
