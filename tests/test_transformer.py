@@ -17,6 +17,7 @@ from nmt_ls.model.layers import (
     LayerNorm,
     paper_positions,
     project,
+    relu,
     sinusoidal_positions,
 )
 from nmt_ls.model.transformer import settle
@@ -240,6 +241,12 @@ def test_activations_by_hand(activation: str, expected: list[float]) -> None:
     layer.expand.kernel[...] = layer.contract.kernel[...] = jnp.eye(2)
     found = layer(jnp.asarray([[[1.0, -2.0]]]), Dropout())
     np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+
+
+def test_the_gradient_of_relu_is_jaxs() -> None:
+    x = jnp.array([-2.0, -0.0, 0.0, 1e-45, 3.0, jnp.inf, -jnp.inf])
+    for ours, theirs in ((relu, jax.nn.relu), (jax.grad(relu), jax.grad(jax.nn.relu))):
+        np.testing.assert_array_equal(jax.vmap(ours)(x), jax.vmap(theirs)(x))
 
 
 def test_the_epsilon_of_norms() -> None:

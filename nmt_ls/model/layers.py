@@ -117,8 +117,26 @@ class Embedding(nnx.Module):
         return (rows * table.shape[1] ** 0.5 if self.scaled else rows).astype(self.dtype)
 
 
+@jax.custom_jvp
+def relu(x: Float[Array, "*B F"]) -> Float[Array, "*B F"]:
+    """max(x, 0), with a gradient that looks at what comes out.
+
+    That of `jax.nn.relu` looks at x, which then has to be kept too. Without, a GPU's product adds
+    the bias and takes the maximum before it writes anything: a sixth less memory for activations
+    of the base model (`scripts/compile_ahead`). The numbers are the same.
+    """
+    return jnp.maximum(x, 0)
+
+
+@relu.defjvp
+def _(primals, tangents):
+    y = relu(*primals)
+    # Not y > 0, which XLA makes x > 0 of.
+    return y, jnp.where(y != 0, tangents[0], 0)
+
+
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
+    "relu": relu,
     "gelu": jax.nn.gelu,  # the tanh approximation
     "gelu_exact": partial(jax.nn.gelu, approximate=False),
     "swish": jax.nn.silu,
