@@ -19,6 +19,7 @@ from nmt_ls.losses import (
     linear_label_smoothed_cross_entropy_with_statistics,
     unigram_prior,
 )
+from nmt_ls.losses.chunked import even_chunk_size
 
 ROWS, WIDTH, VOCAB = (3, 7), 6, 11
 STATIC = ("exclude_target", "subtract_entropy", "z_loss", "logit_softcap", "chunk_size")
@@ -411,3 +412,10 @@ def test_never_holds_all_logits() -> None:
         compiled = form.lower(**arrays, chunk_size=chunk).compile()
         temporary = compiled.memory_analysis().temp_size_in_bytes
         assert temporary < 4 * rows * vocab / 8, "an eighth of the logits"
+
+
+def test_chunks_are_equal_and_on_accelerators_of_whole_eights(monkeypatch) -> None:
+    assert even_chunk_size(25_000, 2_097) == 2_084
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert even_chunk_size(25_000, 2_097) == 2_088
+    assert even_chunk_size(0, 64) == even_chunk_size(8, 64) == 8

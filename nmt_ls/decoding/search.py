@@ -14,7 +14,7 @@ from nmt_ls.decoding.candidates import Reduced, Unnormalised
 from nmt_ls.decoding.distributions import Cut, unmixed, with_temperature
 from nmt_ls.decoding.refill import refilled_search
 from nmt_ls.decoding.sampling import sample
-from nmt_ls.model import graph_of, model_of
+from nmt_ls.model import graph_of, model_of, ready_to_multiply
 from nmt_ls.model.cache import SHARED, Cache, reordered
 from nmt_ls.model.transformer import StepMemory
 from nmt_ls.parallel import DataParallel
@@ -86,7 +86,11 @@ def search_program(
     bos, eos, pad = specials
 
     def search(data: Any, rows: Any) -> Hypotheses:
-        members = [model_of(g, p) for g, p in zip(graphs, data.params, strict=True)]
+        members = [
+            model_of(graph, ready_to_multiply(model, params))
+            for graph, model, params in zip(graphs, models, data.params, strict=True)
+        ]
+        outputs = [member.matrix_to_multiply() for member in members]
         # Only log p of the few best is asked for then.
         drawing = setting.cut is not None  # draws never descend from one another
         plain = len(members) == 1 and data.masses[0] is None
@@ -109,10 +113,10 @@ def search_program(
         def step(tokens, position, cache):
             memories, caches = cache
             log_probs, floored, filled = [], [], []
-            for member, memory, past, mass in zip(
-                members, memories, caches, data.masses, strict=True
+            for member, output, memory, past, mass in zip(
+                members, outputs, memories, caches, data.masses, strict=True
             ):
-                logits, new = member.decode_step(memory, tokens, position, past)
+                logits, new = member.decode_step(memory, tokens, position, past, output)
                 if plain:
                     return Unnormalised(logits), (memories, [new])
                 log_p = jax.nn.log_softmax(logits)

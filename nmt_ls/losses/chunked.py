@@ -93,9 +93,13 @@ def default_chunk_size(vocab_size: int) -> int:
 
 
 def even_chunk_size(rows: int, most: int) -> int:
-    """Rows of each of the fewest equal chunks: what fills up the last one costs as much as rows."""
+    """Rows of each of the fewest equal chunks: what fills up the last one costs as much as rows.
+
+    On an accelerator a multiple of 8, which its products fill each chunk up to.
+    """
     chunks = -(-max(rows, 1) // most)
-    return -(-max(rows, 1) // chunks)
+    size = -(-max(rows, 1) // chunks)
+    return size if jax.default_backend() == "cpu" else -(-size // 8) * 8
 
 
 def in_chunks(tree: Any, size: int) -> Any:

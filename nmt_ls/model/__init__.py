@@ -1,7 +1,14 @@
 """The Transformer in Flax NNX, split into a graph definition and pure state."""
 
 from nmt_ls.model.dropout import Dropout, DropoutRates
-from nmt_ls.model.pure import Params, graph_of, initial_params, model_of, params_of
+from nmt_ls.model.pure import (
+    Params,
+    graph_of,
+    initial_params,
+    model_of,
+    params_of,
+    ready_to_multiply,
+)
 from nmt_ls.model.transformer import Cache, Memory, Transformer
 
 __all__ = [
@@ -15,4 +22,5 @@ __all__ = [
     "initial_params",
     "model_of",
     "params_of",
+    "ready_to_multiply",
 ]

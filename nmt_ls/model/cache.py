@@ -44,8 +44,14 @@ class Cache(NamedTuple):
 def empty_cache(
     hypotheses: int, length: int, *, shared: int, layers: int, heads: int, channels: int, dtype
 ) -> Cache:
-    """A cache for so many hypotheses, of which each `shared` neighbours share a row."""
+    """A cache for so many hypotheses, of which each `shared` neighbours share a row.
+
+    On an accelerator it has a multiple of 8 positions: those of no use are never read, but products
+    of another size would be of copies, filled up to one, of all that is kept.
+    """
     rows = hypotheses // shared
+    if isinstance(length, int) and jax.default_backend() != "cpu":
+        length = -(-length // 8) * 8
 
     def layer() -> Slots:
         return [

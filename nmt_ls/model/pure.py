@@ -45,5 +45,16 @@ def model_of(graph: nnx.GraphDef, params: Params) -> Transformer:
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
+def ready_to_multiply(config: ModelConfig, params: Params) -> Params:
+    """The parameters, those of products in the type that they are multiplied in.
+
+    Each use would cast them to it anyway, in a loop at each of its steps. Not those of the output,
+    whose bias stays float32 and whose matrix may be the embeddings: see `Transformer.decode_step`.
+    """
+    layers = {name.removesuffix(".kernel") for name in params if name.endswith(".kernel")}
+    cast = {f"{layer}.{part}" for layer in layers - {"output"} for part in ("kernel", "bias")}
+    return {name: x.astype(config.compute) if name in cast else x for name, x in params.items()}
+
+
 def _path(name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in name.split("."))

@@ -270,12 +270,13 @@ class Transformer(nnx.Module):
         tokens: Int[Array, "B K"],
         position: Int[Array, ""] | Int[Array, "B"],
         cache: Cache,
+        output: Float[Array, "V D"] | None = None,
     ) -> tuple[Float[Array, "B K V"], Cache]:
         """Logits after the token at `position` of K hypotheses per sentence, and the new cache.
 
         Each sentence may be at a position of its own. `cache` holds B·K hypotheses in that order.
-        Position 0 holds bos. A loop over steps should be given `StepMemory.of(memory)`, made once
-        outside of it.
+        Position 0 holds bos. A loop over steps should be given what is made once outside of it:
+        `StepMemory.of(memory)` and `output`, which is `matrix_to_multiply()`.
         """
         if isinstance(memory, Memory):
             memory = StepMemory.of(memory)
@@ -291,7 +292,7 @@ class Transformer(nnx.Module):
             filled.append(new)
         if self.config.norm == "pre":
             x = self.decoder_norm(x)
-        return self.logits(x), cache._replace(layers=filled)
+        return self.logits(x, output), cache._replace(layers=filled)
 
     def output_matrix(self) -> tuple[Float[Array, "V D"], Float[Array, "V"] | None]:
         """The matrix that turns hidden states into logits, a row per token, and its bias."""
@@ -300,12 +301,20 @@ class Transformer(nnx.Module):
         bias = self.output_bias[...] if self.config.output_bias else None
         return self.target_embedding.table[...], bias
 
-    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-        """Scores of the next token, float32 whatever the compute type."""
-        matrix, bias = self.output_matrix()
-        logits = jnp.einsum(
-            "...d,vd->...v", hidden, matrix.astype(self.dtype), preferred_element_type=jnp.float32
-        )
+    def matrix_to_multiply(self) -> Float[Array, "V D"]:
+        """The output matrix in the compute type."""
+        return self.output_matrix()[0].astype(self.dtype)
+
+    def logits(
+        self, hidden: Float[Array, "*B D"], output: Float[Array, "V D"] | None = None
+    ) -> Float[Array, "*B V"]:
+        """Scores of the next token, float32 whatever the compute type.
+
+        `output`: `matrix_to_multiply()`, where it has been made before.
+        """
+        matrix = self.matrix_to_multiply() if output is None else output
+        _, bias = self.output_matrix()
+        logits = jnp.einsum("...d,vd->...v", hidden, matrix, preferred_element_type=jnp.float32)
         logits = logits if bias is None else logits + bias
         cap = self.config.logit_softcap
         return cap * jnp.tanh(logits / cap) if cap else logits
