@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nmt_ls.bench.scale.collectives import Collectives, collectives
+from nmt_ls.bench.scale.collectives import Collectives, begun_early, collectives
 from nmt_ls.parallel import AXIS, DataParallel
 
 TEXT = """
@@ -21,6 +21,14 @@ def test_bytes_of_arrays_by_hand() -> None:
     # 4 + 3·4·4 + 5·2 in the first, 2·4 in the second; `done` and the tuple's parts are no more.
     assert collectives(TEXT) == Collectives(2, 4, 62 + 8, 1)
     assert collectives("%dot = f32[2,2]{1,0} dot(%a, %b)") == Collectives(0, 0, 0, 0)
+
+
+def test_those_that_begin_before_the_last_product() -> None:
+    product = '  %y = custom-call(%x), custom_call_target="__cublas$lt$matmul"\n'
+    lines = TEXT.splitlines(keepends=True)
+    assert begun_early("".join([*lines[:4], product, *lines[4:]])) == 1
+    assert begun_early(product + TEXT + product) == 2  # what another computation has is not asked
+    assert begun_early(TEXT) is None
 
 
 def test_a_type_of_unknown_size() -> None:

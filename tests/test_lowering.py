@@ -4,21 +4,22 @@ jax's own rules for each platform are applied, cuDNN's among them, whose presenc
 made up; what comes out is not compiled.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax._src.cudnn.fused_attention_stablehlo as cudnn
 import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 from tiny import TRAINING
 
+from nmt_ls.bench.scale.ahead import pretended
 from nmt_ls.config import LossConfig, ModelConfig
 from nmt_ls.data.batches import Batch
 from nmt_ls.decoding import scoring, search
 from nmt_ls.decoding.beam import LengthPenalty
 from nmt_ls.decoding.distributions import Cut
-from nmt_ls.model import DropoutRates, attention, initial_params
+from nmt_ls.model import DropoutRates, initial_params
 from nmt_ls.parallel import AXIS, DataParallel
 from nmt_ls.training.objective import LossData
 from nmt_ls.training.optimizer import Hyperparameters
@@ -34,18 +35,13 @@ FLASH, ITS_GRADIENT = "__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward("
 
 
 @pytest.fixture(params=PLATFORMS)
-def platform(request, monkeypatch) -> str:
+def platform(request, monkeypatch) -> Iterator[str]:
     """What jax and we are told to be on."""
-    name = request.param
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if name == "cuda" else name)
-    monkeypatch.setattr(attention, "_has_flash_kernel", lambda: name == "cuda")
-    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91300)
-    monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
-    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
     # Programs over rows as they are before they are laid out over devices.
     monkeypatch.setattr(DataParallel, "rows", lambda self, program: program)
     monkeypatch.setattr(DataParallel, "started_rows", lambda self, program: program)
-    return name
+    with pretended("gpu" if request.param == "cuda" else request.param):
+        yield request.param
 
 
 def lowered(platform: str, program: Any, *arguments: Any) -> str:

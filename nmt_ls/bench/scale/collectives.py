@@ -30,6 +30,19 @@ class Collectives(NamedTuple):
     """Operations of other kinds (all-gather, …)."""
 
 
+def begun_early(text: str) -> int | None:
+    """All-reduces that begin before a scheduled GPU program's last product; None of other programs.
+
+    Args:
+      text: of the optimised HLO, whose lines are in the order that they are launched in.
+    """
+    lines = text[text.rfind("\nENTRY") :].splitlines()
+    products = [i for i, line in enumerate(lines) if 'custom_call_target="__cublas' in line]
+    if not products:
+        return None
+    return sum(bool(_ALL_REDUCE.search(line)) for line in lines[: products[-1]])
+
+
 def collectives(text: str) -> Collectives:
     """Counts the all-reduces of a compiled program and the bytes they sum.
 
