@@ -122,8 +122,8 @@ def relu(x: Float[Array, "*B F"]) -> Float[Array, "*B F"]:
     """max(x, 0), with a gradient that looks at what comes out.
 
     That of `jax.nn.relu` looks at x, which then has to be kept too. Without, a GPU's product adds
-    the bias and takes the maximum before it writes anything: a sixth less memory for activations
-    of the base model (`scripts/compile_ahead`). The numbers are the same.
+    the bias and takes the maximum before it writes anything: the base model's step takes a sixth
+    less memory (`scripts/compile_ahead`). The numbers are the same.
     """
     return jnp.maximum(x, 0)
 
