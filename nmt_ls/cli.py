@@ -277,8 +277,10 @@ def _failed(error: Exception, verb: str) -> int:
     from nmt_ls.study.jobs import JobFailed
     from nmt_ls.training.trainer import Diverged
 
-    if isinstance(error, JobFailed):  # it has said why
-        return error.status if error.status > 0 else 128 - error.status
+    if isinstance(error, JobFailed):  # why has been said
+        if error.status > 0:
+            return error.status
+        return 128 - error.status if error.interrupted else 1
     if isinstance(error, Interrupted):
         tell(f"nmt-ls: {error}")
         return 128 + error.signal_number

@@ -15,6 +15,7 @@ from tiny import sentence_pairs
 
 from nmt_ls import cli
 from nmt_ls.cli import _VERBS, main
+from nmt_ls.study.jobs import JobFailed
 from nmt_ls.training.runs import load_params
 
 SETTINGS = {
@@ -465,3 +466,14 @@ def test_one_run_of_a_sweep(sweep_dir, folder, capsys):
     assert capsys.readouterr().out == ""
     assert "--only x: the plan has smoothing_0.0_seed_1" in refused([*call, "--only", "x"], capsys)
     assert "--jobs 0" in refused([*call, "--jobs", "0"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("status", "ours"), [(1, 1), (2, 2), (143, 143), (-15, 143), (-2, 130), (-9, 1)]
+)
+def test_the_status_of_a_sweep_whose_job_ended_badly(status, ours, monkeypatch) -> None:
+    def failed(_):
+        raise JobFailed("a", status)
+
+    monkeypatch.setitem(_VERBS, "settings", failed)
+    assert main(["settings"]) == ours
