@@ -1,8 +1,9 @@
 """The training step compiled for accelerators that are not at hand, by their own compilers.
 
-The CUDA plugin of jax (`jax-cuda12-plugin[with-cuda]`, or 13) and `libtpu` compile without a device
-from a description of one. Nothing can be run, nor timed: GPU kernels are chosen without trying
-them out. What fits, what is sent between devices, and that it compiles at all, is there to be seen.
+The CUDA plugin of jax (`jax-cuda12-plugin`, with `nvidia-cuda-nvcc-cu12`) and `libtpu` compile
+without a device, from a description of one. Nothing can be run, nor timed: GPU kernels are chosen
+without trying them out. What fits, what is sent between devices, and that it compiles at all, is
+there to be seen.
 """
 
 import contextlib
@@ -106,10 +107,10 @@ def devices_of(target: str, count: int) -> Sequence[Any]:
             name = f"v5e:{short}x{count // short}"
             described = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except Exception as error:  # whatever plugins make of what they lack
-        package = {"h100": "jax-cuda12-plugin[with-cuda]", "v5e": "libtpu"}[target]
+        package = {"h100": "jax-cuda12-plugin nvidia-cuda-nvcc-cu12", "v5e": "libtpu"}[target]
         raise UserError(
             f"{count} devices of {target} cannot be compiled for: {' '.join(str(error).split())}\n"
-            f"its compiler comes with `pip install '{package}'`, of the version that goes with jax "
+            f"its compiler comes with `pip install {package}`, of the versions that go with jax "
             f"{jax.__version__}"
         ) from error
     return described.devices
