@@ -11,14 +11,14 @@ TEXT = """
 ENTRY %main (p: f32[3,4]) -> (f32[], f32[3,4], bf16[5]) {
   %all-reduce.1 = (f32[], f32[3,4]{1,0}, /*index=2*/bf16[5]{0}) all-reduce(%a, %b), to_apply=%f
   %x = f32[] get-tuple-element(%all-reduce.1), index=0
-  %all-reduce-start.2 = s32[2]{0} all-reduce-start(%x), channel_id=1
+  %all-reduce-start.2 = ((s32[2]{0}), s32[2]{0}) all-reduce-start(%x), channel_id=1
   %all-reduce-done.2 = s32[2]{0} all-reduce-done(%all-reduce-start.2)
   %g = f32[8]{0} all-gather(%y), dimensions={0}
 """
 
 
 def test_bytes_of_arrays_by_hand() -> None:
-    # 4 + 3·4·4 + 5·2 in the first, 2·4 in the second; `done` and the tuple's parts are no more.
+    # 4 + 3·4·4 + 5·2 in the first, 2·4 in the second; `start` and the tuple's parts are no more.
     assert collectives(TEXT) == Collectives(2, 4, 62 + 8, 1)
     assert collectives("%dot = f32[2,2]{1,0} dot(%a, %b)") == Collectives(0, 0, 0, 0)
 

@@ -9,8 +9,10 @@ _BYTES = {
     "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16,
 }  # fmt: skip
 
-# `%name = SHAPE all-reduce(` or, where it is started and awaited apart, `all-reduce-start(`.
-_ALL_REDUCE = re.compile(r"= (?P<shape>.*?) all-reduce(?:-start)?\(")
+# `%name = SHAPE all-reduce(` or, where it is started and awaited apart, `all-reduce-done(`: the
+# shape of `all-reduce-start(` has the operands too in jax 0.12.
+_ALL_REDUCE = re.compile(r"= (?P<shape>.*?) all-reduce(?:-done)?\(")
+_BEGINS = re.compile(r"= .*? all-reduce(?:-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _OTHERS = re.compile(
     r"= .*? (all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast)"
@@ -40,7 +42,7 @@ def begun_early(text: str) -> int | None:
     products = [i for i, line in enumerate(lines) if 'custom_call_target="__cublas' in line]
     if not products:
         return None
-    return sum(bool(_ALL_REDUCE.search(line)) for line in lines[: products[-1]])
+    return sum(bool(_BEGINS.search(line)) for line in lines[: products[-1]])
 
 
 def collectives(text: str) -> Collectives:
