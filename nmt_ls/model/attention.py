@@ -95,8 +95,7 @@ def _cudnn(q: Array, k: Array, v: Array, key_lengths: Array | None, causal: bool
     if keys % 2 and key_lengths is None and not behind_all:
         key_lengths = jnp.full(len(k), keys, jnp.int32)
     q, k, v = (
-        jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) if x.shape[1] % 2 else x
-        for x in (q, k, v)
+        jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) if x.shape[1] % 2 else x for x in (q, k, v)
     )
     query_lengths = None
     if key_lengths is not None:

@@ -12,7 +12,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.completeness import is_complete, other_decoding
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
-from nmt_ls.training.checkpoints import average_steps
+from nmt_ls.training.checkpoints import average_steps, steps_in
 from nmt_ls.training.opening import is_over
 from nmt_ls.training.runs import average_of, best_step, regular_steps
 from nmt_ls.training.trainer import lacks_average
@@ -20,9 +20,7 @@ from nmt_ls.training.trainer import lacks_average
 
 def _steps(run_dir: Path) -> list[int]:
     """The steps of a run that have a checkpoint, ascending."""
-    directory = run_dir / "checkpoints"
-    names = [p.name for p in directory.iterdir()] if directory.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return steps_in(run_dir / "checkpoints")
 
 
 def to_average(run_dir: Path, config: Config) -> list[int]:

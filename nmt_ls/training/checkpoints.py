@@ -60,7 +60,9 @@ def _quiet_options(**more: Any) -> ocp.CheckpointManagerOptions:
 
 
 def steps_in(directory: Path) -> list[int]:
-    """Steps that have a checkpoint in `RUN/checkpoints`, ascending."""
+    """Steps that have a checkpoint in `RUN/checkpoints`, ascending; none without that folder."""
+    if not directory.is_dir():
+        return []
     return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
 
 

@@ -160,7 +160,7 @@ def _check_teacher(run_dir: Path, config: Config, teacher: LoadedRun | None) -> 
 def is_over(run_dir: Path, config: Config) -> bool:
     """Whether a run that has begun has no step left."""
     directory = run_dir / "checkpoints"
-    steps = steps_in(directory) if directory.is_dir() else []
+    steps = steps_in(directory)
     if not steps or steps[-1] >= config.training.max_steps:
         return bool(steps)
     if not config.training.patience:
