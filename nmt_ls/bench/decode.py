@@ -209,7 +209,7 @@ def describe(result: dict[str, Any]) -> str:
         f"{os.cpu_count()} cores as {result['machine']['devices']} devices\n\n{rates}\n\n"
         f"{_left_out(result)}"
         f"One batch takes {result['batch_seconds'] * 1e3:.0f} ms. Its parts, each compiled and "
-        f"timed alone on one device's share:\n\n{where}\n\n{describe_machine(result)}"
+        f"timed alone, all devices at once:\n\n{where}\n\n{describe_machine(result)}"
     )
 
 
