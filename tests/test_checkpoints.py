@@ -1,5 +1,6 @@
 """Checkpoints: what is there is whole; what is damaged is found out."""
 
+import contextlib
 import errno
 import logging
 import shutil
@@ -62,6 +63,15 @@ def test_there_and_back_to_the_bit(three: Path) -> None:
     for name, value in checkpoints.params(4).items():
         np.testing.assert_array_equal(value, state_of(4)["params"][name])
     checkpoints.close()
+
+
+def test_host_values_of_a_damaged_one(tmp_path: Path) -> None:
+    directory = saved(tmp_path, 4)
+    for file in (directory / "4" / "host").iterdir():
+        file.write_bytes(b"")
+    refused = pytest.raises(UserError, match=r"checkpoint .*/4 is damaged; delete it")
+    with contextlib.closing(Checkpoints(directory)) as checkpoints, refused:
+        checkpoints.host(4)
 
 
 def test_nothing_to_restore(tmp_path: Path) -> None:

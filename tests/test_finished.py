@@ -20,6 +20,7 @@ from nmt_ls.study import runs as runs_module
 from nmt_ls.study.finished import is_evaluated, is_trained, outdated, to_average
 from nmt_ls.study.runs import evaluate_run
 from nmt_ls.training.checkpoints import Checkpoints, save_average
+from nmt_ls.training.opening import is_over
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import average_of, load_params
 from nmt_ls.training.trainer import finish
@@ -233,6 +234,18 @@ def test_a_best_checkpoint_that_was_deleted_stays_the_best(measured, tmp_path):
         measured(run_dir, stored)
         assert is_evaluated(run_dir, config) is right
         assert (outdated(run_dir, config) == "") is right
+
+
+def test_a_damaged_last_checkpoint_is_named(measured, tmp_path):
+    run_dir, config = tmp_path / "run", averaging(0)
+    checkpointed(run_dir, config, 3, 6, best=3)
+    measured(run_dir, "3")
+    for file in (run_dir / "checkpoints" / "6" / "host").iterdir():
+        file.write_bytes(b"")
+    assert "6 is damaged; delete it" in outdated(run_dir, config)
+    training = dataclasses.replace(config.training, patience=1, max_steps=9)
+    stopping = dataclasses.replace(config, training=training)
+    assert not is_over(run_dir, stopping)
 
 
 @pytest.mark.parametrize(("last", "right", "wrong"), [(0, "3", AVERAGE), (2, AVERAGE, "3")])

@@ -42,6 +42,15 @@ def test_where_nothing_can_be_locked(
         assert "cannot be locked ([Errno" in caplog.text
 
 
+def test_who_is_refused_by_other_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(*_: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    with pytest.raises(UserError, match="another process is training"), alone_in([tmp_path]):
+        raise AssertionError
+
+
 def test_training_is_refused_beside_another(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     data = tiny_data(config)

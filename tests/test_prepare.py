@@ -1,8 +1,11 @@
 """From files to tokenised tables: filters and their counts, the cache, evaluation sets."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -347,3 +350,24 @@ def test_whose_the_subwords_are() -> None:
     assert given_subwords(taught) == {"loss.teacher_run": "t"}
     tuned = dataclasses.replace(taught, training=TrainingConfig(init_from="i"))
     assert given_subwords(tuned) == {"training.init_from": "i"}
+
+
+def test_where_nothing_can_be_locked_each_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def slow(building: Path) -> None:
+        # Another process is faster, and has not waited.
+        assert cache.cached_folder(tmp_path / "found", build) == tmp_path / "found"
+        assert building.is_dir()
+        build(building)
+
+    def build(building: Path) -> None:
+        (building / "a").write_text("a")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert cache.cached_folder(tmp_path / "found", slow) == tmp_path / "found"
+    assert (tmp_path / "found" / "a").read_text() == "a"
+    assert not list(tmp_path.glob(".*building*"))

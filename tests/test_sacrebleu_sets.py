@@ -141,7 +141,7 @@ def test_a_folder_without_locks_is_read_all_the_same(
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("nmt_ls.data.sacrebleu_sets.FileLock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     assert named_set("tiny/full", ("en", "de"))[0] == SOURCES
 
 

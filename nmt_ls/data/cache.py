@@ -13,12 +13,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import datasets
 import pyarrow as pa
-from filelock import FileLock
 
 from nmt_ls.config import DataConfig
+from nmt_ls.file_lock import file_lock
 
 ROWS = 100_000
 """Rows of one Arrow record batch: few chunks, each small beside the corpus."""
@@ -49,24 +50,34 @@ def cached_folder(
 ) -> Path:
     """The folder, built by `build(temporary folder)` unless an intact one is there.
 
-    Processes that want the same folder wait for the first of them. Whatever `build` raises leaves
-    nothing behind.
+    Processes that want the same folder wait for the first of them; on a file system without locks
+    each builds it. Whatever `build` raises leaves nothing behind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(folder.parent / f".{folder.name}.lock", wait=True))
+            alone = True
+        except OSError:
+            alone = False
         if _is_intact(folder):
             return folder
         if folder.exists():
             log(f"the cache {folder} is damaged; it is built again")
-            shutil.rmtree(folder)
-        for left_over in folder.parent.glob(f".{folder.name}.building-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        building = folder.parent / f".{folder.name}.building-{os.getpid()}"
+            shutil.rmtree(folder, ignore_errors=not alone)
+        if alone:
+            for left_over in folder.parent.glob(f".{folder.name}.building-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+        building = folder.parent / f".{folder.name}.building-{uuid4().hex}"
         building.mkdir()
         try:
             build(building)
             _seal(building)
-            building.rename(folder)
+            try:
+                building.rename(folder)
+            except OSError:  # another was faster
+                if alone or not _is_intact(folder):
+                    raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return folder

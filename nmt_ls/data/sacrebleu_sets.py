@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.error import URLError
 
-from filelock import FileLock
 from sacrebleu import utils
 from sacrebleu.dataset import DATASETS
 
 from nmt_ls.errors import UserError
+from nmt_ls.file_lock import file_lock
 
 _NETWORK = (URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 _FOLDER = (
@@ -90,9 +90,10 @@ def _alone() -> Iterator[None]:
     """One process at a time: sacreBLEU takes a file that another still writes for a whole one."""
     with contextlib.ExitStack() as stack:
         # Where there can be no lock sacreBLEU cannot write either; it may not have to.
-        with contextlib.suppress(OSError, NotImplementedError):
+        with contextlib.suppress(OSError):
             os.makedirs(utils.SACREBLEU_DIR, exist_ok=True)
-            stack.enter_context(FileLock(os.path.join(utils.SACREBLEU_DIR, ".nmt_ls.lock")))
+            lock = os.path.join(utils.SACREBLEU_DIR, ".nmt_ls.lock")
+            stack.enter_context(file_lock(lock, wait=True))
         yield
 
 

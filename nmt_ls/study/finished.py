@@ -122,7 +122,11 @@ def outdated(run_dir: Path, config: Config) -> str:
         if other := other_decoding(found, config):
             return f"{name} was evaluated with another {', '.join(f'decoding.{k}' for k in other)}"
         measured = str(found.get("checkpoint") or "")
-        if measured and measured != (right := checkpoint_of(run_dir, config, measured)):
+        try:
+            right = checkpoint_of(run_dir, config, measured) if measured else ""
+        except UserError as error:  # its last checkpoint is damaged
+            return str(error)
+        if measured != right:
             return f"{name} was evaluated with checkpoint {measured}, not {right}"
         if not _has_its_translations(run_dir, name, found):
             return f"the translations of {name} are of another evaluation"

@@ -185,9 +185,21 @@ class Checkpoints:
         return state, host
 
     def host(self, step: int) -> dict[str, Any]:
-        """The host-side values saved at a step."""
-        restored = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
-        return {k: v for k, v in restored["host"].items() if k != "checksum"}
+        """The host-side values saved at a step.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        only = ocp.args.Composite(host=ocp.args.JsonRestore())
+        try:
+            host = dict(self._manager.restore(step, args=only)["host"])
+        except Exception as error:
+            _raise_if_not_the_files(error)
+            raise UserError(
+                f"checkpoint {self.directory / str(step)} is damaged; delete it, and training goes"
+                " on from the one before"
+            ) from error
+        return {k: v for k, v in host.items() if k != "checksum"}
 
     def params(self, step: int) -> dict[str, np.ndarray]:
         """The parameters to evaluate at a step: the moving average where one was kept."""

@@ -1,19 +1,18 @@
 """One process at a time trains in a run directory."""
 
 import contextlib
-import fcntl
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nmt_ls.errors import UserError
+from nmt_ls.file_lock import HeldElsewhere, file_lock
 from nmt_ls.parallel import is_main
 
 log = logging.getLogger("nmt_ls")
 
 LOCK = ".lock"
-"""In a run directory. Who trains holds a lock on it, which the system takes back from a process
-that ends, however it ends: a file that was left there does not matter."""
+"""In a run directory. Who trains holds a lock on it; a file that was left there does not matter."""
 
 
 @contextlib.contextmanager
@@ -29,11 +28,8 @@ def alone_in(run_dirs: Sequence[Path]) -> Iterator[None]:
         for run_dir in run_dirs if is_main() else ():
             run_dir.mkdir(parents=True, exist_ok=True)
             try:
-                # Not by filelock: where there is no flock it makes do with whether the file is
-                # there, and a host that died would keep the run from all others for ever.
-                file = stack.enter_context((run_dir / LOCK).open("ab"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(file_lock(run_dir / LOCK, wait=False))
+            except HeldElsewhere:
                 raise UserError(
                     f"another process is training in {run_dir}; wait for it, or choose another"
                     " --run-dir"

@@ -158,7 +158,7 @@ def _check_teacher(run_dir: Path, config: Config, teacher: LoadedRun | None) -> 
 
 
 def is_over(run_dir: Path, config: Config) -> bool:
-    """Whether a run that has begun has no step left."""
+    """Whether a run that has begun has no step left, as far as its last checkpoint tells."""
     directory = run_dir / "checkpoints"
     steps = steps_in(directory)
     if not steps or steps[-1] >= config.training.max_steps:
@@ -166,7 +166,11 @@ def is_over(run_dir: Path, config: Config) -> bool:
     if not config.training.patience:
         return False
     with contextlib.closing(Checkpoints(directory)) as checkpoints:
-        return Progress(**checkpoints.host(steps[-1])).over(config.training)
+        try:
+            progress = Progress(**checkpoints.host(steps[-1]))
+        except UserError:  # damaged: training goes on from an older one
+            return False
+    return progress.over(config.training)
 
 
 def check_run(
