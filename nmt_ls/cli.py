@@ -25,8 +25,8 @@ log = logging.getLogger("nmt_ls")
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from nmt_ls.config_checks import check_unused
     from nmt_ls.config_files import load_config
+    from nmt_ls.config_unused import check_unused
 
     check_hosts(arguments)
     config = load_config(arguments.config, arguments.set)

@@ -49,7 +49,9 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     train = verb("train", "train one model, or continue it exactly where it was", settings)
     _add_config(train)
     train.add_argument("--run-dir", type=Path, required=True, help="where the run lives")
-    hosts = train.add_argument_group("several hosts (SLURM and cloud TPUs are detected)")
+    hosts = train.add_argument_group(
+        "several hosts (with --distributed SLURM and cloud TPUs are detected)"
+    )
     hosts.add_argument("--coordinator", help="host:port of the first host")
     hosts.add_argument("--processes", type=int, help="how many hosts")
     hosts.add_argument("--process", type=int, help="which of them this is, from 0")
@@ -62,7 +64,8 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
         "--smoothing",
         type=float,
         nargs="+",
-        help="values of ε, or of loss.beta where loss.kind has no ε; default: sweep.smoothing",
+        help="values of ε, or of loss.beta where loss.kind has no ε, beside those that are planned"
+        " already; default: sweep.smoothing",
     )
     sweep.add_argument("--seeds", type=int, help="runs per ε; default: sweep.seeds")
     sweep.add_argument(
@@ -82,7 +85,9 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
 
     evaluate = verb("evaluate", "measure a run on test sets", _PENALTIES)
     evaluate.add_argument("runs", type=Path, metavar="RUN", help="a run directory")
-    evaluate.add_argument("--split", action="append", help="a test set of the run's; repeatable")
+    evaluate.add_argument(
+        "--split", action="append", help="a test set of the run's; repeatable; default: all"
+    )
     evaluate.add_argument("--source", type=Path, help="a source file of your own")
     evaluate.add_argument(
         "--reference", type=Path, action="append", help="its reference translations; repeatable"
@@ -97,7 +102,12 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     translate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="several: an ensemble")
     translate.add_argument("--input", type=Path, help="default: standard input")
     translate.add_argument("--output", type=Path, help="default: standard output")
-    translate.add_argument("--format", choices=("text", "jsonl"), default="text", help="of output")
+    translate.add_argument(
+        "--format",
+        choices=("text", "jsonl"),
+        default="text",
+        help="translations alone, or a line of JSON for each with its scores",
+    )
     translate.add_argument("--n-best", type=int, default=1, help="translations per line")
     translate.add_argument("--prefix", default="", help="words every translation begins with")
     _add_decoding(translate)
@@ -139,7 +149,7 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     export = verb("export", "write a run for another toolkit; see docs/interchange.md")
     export.add_argument("run_directory", type=Path, metavar="RUN", help="a run directory")
     targets = ("huggingface", "ctranslate2", "safetensors", "stablehlo")
-    export.add_argument("--to", choices=targets, required=True, help="which")
+    export.add_argument("--to", choices=targets, required=True, help="whose format")
     export.add_argument("--output", type=Path, required=True, help="the folder that is made")
     types = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
     export.add_argument(
@@ -248,7 +258,8 @@ def _add_checkpoint(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--checkpoint",
         default="",
-        help="best, last, average or a step; the first that is there of average, best and last",
+        help="best, last, average or a step; default: average if there is one, else best, which"
+        " without validations is the last",
     )
 
 
@@ -256,16 +267,26 @@ def _add_decoding(sub: argparse.ArgumentParser) -> None:
     _add_checkpoint(sub)
     sub.add_argument("--beam", type=int, help="1 is greedy search; default: the run's")
     sub.add_argument(
-        "--length-penalty", choices=("none", "average", "gnmt"), help="default: the run's"
+        "--length-penalty",
+        choices=("none", "average", "gnmt"),
+        help="what log p is divided by, see below; default: the run's",
     )
     sub.add_argument("--length-alpha", type=float, help="its exponent; default: the run's")
     sub.add_argument(
-        "--length-excludes-eos", action="store_true", default=None, help="n without the end"
+        "--length-excludes-eos",
+        action="store_true",
+        default=None,
+        help="end-of-sentence does not count in n; default: the run's",
     )
-    sub.add_argument("--strategy", choices=("beam", "sample", "mbr"), help="default: the run's")
+    sub.add_argument(
+        "--strategy",
+        choices=("beam", "sample", "mbr"),
+        help="beam search, one draw, or minimum Bayes risk; default: the run's",
+    )
     sub.add_argument("--temperature", type=float, help="p^(1/temperature); default: the run's")
     sub.add_argument(
-        "--unmix", help="none, exact, or the share δ of the smoothing prior to take off"
+        "--unmix",
+        help="none, exact, or the share δ of the smoothing prior to take off; default: the run's",
     )
     sub.add_argument(
         "--set",

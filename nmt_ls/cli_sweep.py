@@ -58,8 +58,8 @@ def sweep(arguments: argparse.Namespace) -> None:
 
 def _warn_of_unused(config: Any, request: Any) -> None:
     """Say which settings none of the runs that are asked for reads."""
-    from nmt_ls.config_checks import check_unused
     from nmt_ls.config_files import with_settings
+    from nmt_ls.config_unused import check_unused
     from nmt_ls.study.grid import combinations
 
     grid = config.sweep.grid if request.grid is None else request.grid

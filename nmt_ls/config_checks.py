@@ -1,11 +1,9 @@
 """Settings that are each in range but do not go together."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from nmt_ls.config import Config, CorpusConfig, DecodingConfig, LossConfig
-from nmt_ls.config_words import shown
 
 _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
@@ -16,72 +14,7 @@ def check_together(config: Config) -> list[str]:
     return [line for check in checks for line in check(config)]
 
 
-def check_unused(configs: Sequence[Config]) -> list[str]:
-    """One line for each setting that is not its default and that none of these configurations read.
-
-    For a warning: one cell of a sweep may read what another does not, and a run that was begun with
-    such a setting can be continued with no other.
-    """
-    unread = [_unread(config) for config in configs]
-    lines = []
-    for key in unread[0]:
-        found = [one[key] for one in unread if key in one]
-        given = [(value, why) for value, default, why in found if value != default]
-        if given and len(found) == len(unread):
-            value, why = given[0]
-            lines.append(f"{key}={shown(value)} has no effect {why}")
-    return lines
-
-
-def _unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
-    """(value, default, why it has no effect) of each setting that nothing reads, by its key."""
-    unread: dict[str, tuple[Any, Any, str]] = {}
-
-    def note(section: str, settings: Any, names: Iterable[str], why: str) -> None:
-        for name in names:
-            default = getattr(type(settings)(), name)
-            unread[f"{section}.{name}"] = (getattr(settings, name), default, why)
-
-    subwords, training, loss = config.subwords, config.training, config.loss
-    if training.init_from:
-        note("subwords", subwords, _OF_SUBWORDS, "beside training.init_from")
-    elif loss.graduated_run or loss.teacher_run:
-        name = "graduated_run" if loss.graduated_run else "teacher_run"
-        note("subwords", subwords, _OF_SUBWORDS, f"beside loss.{name}")
-    elif subwords.model_file:
-        note("subwords", subwords, _OF_SUBWORD_TRAINING, "beside subwords.model_file")
-    elif config.data.pretokenized:
-        note("subwords", subwords, _OF_SENTENCEPIECE, "with data.pretokenized=true")
-    if training.schedule in ("inverse_sqrt", "constant"):
-        why = f"with training.schedule={training.schedule}"
-        note("training", training, ["final_learning_rate"], why)
-    for key, corpus in _corpora(config).items():
-        names = [name for name, kinds in _READ_BY.items() if corpus.kind not in kinds]
-        note(key, corpus, names, f"with {key}.kind={corpus.kind}")
-    return unread
-
-
-_OF_SENTENCEPIECE = (
-    "vocab_size",
-    "algorithm",
-    "character_coverage",
-    "byte_fallback",
-    "normalization",
-    "training_sentences",
-)
-_OF_SUBWORD_TRAINING = (*_OF_SENTENCEPIECE, "user_symbols")
-_OF_SUBWORDS = (*_OF_SUBWORD_TRAINING, "model_file", "source_model_file")
-"""What decides subwords that are not another run's."""
-
-_READ_BY = {
-    "path": ("tsv", "jsonl", "datasets"),
-    "name": ("datasets", "sacrebleu"),
-    "split": ("datasets", "phrasebook"),
-}
-"""Kinds of corpora for which a setting says something."""
-
-
-def _corpora(config: Config) -> dict[str, CorpusConfig]:
+def corpora(config: Config) -> dict[str, CorpusConfig]:
     """All that a configuration names, by their keys."""
     data = config.data
     corpora = {"data.train": data.train}
@@ -95,7 +28,7 @@ def _data(config: Config) -> Iterator[str]:
     for name in data.tests:
         if not re.fullmatch(r"[\w-]+", name):
             yield f"data.tests.{name}: a test set's name has letters, digits, _ and - only"
-    for key, corpus in _corpora(config).items():
+    for key, corpus in corpora(config).items():
         yield from _corpus(key, corpus)
     if isinstance(data.train.target, tuple) and len(data.train.target) > 1:
         yield (

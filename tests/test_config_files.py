@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nmt_ls import config_files
 from nmt_ls.config import Config
-from nmt_ls.config_checks import check_unused
+from nmt_ls.config_unused import check_unused
 from nmt_ls.errors import UserError
 
 SMALL = """
@@ -258,6 +258,16 @@ def test_settings_that_do_not_go_together(small: Path, overrides: list[str], mes
             ["data.validation={source: a, target: b, split: valid}"],
             "data.validation.split=valid has no effect with data.validation.kind=text",
         ),
+        (
+            ["loss.final_label_smoothing=0.05"],
+            "loss.final_label_smoothing=0.05 has no effect with loss.schedule=constant",
+        ),
+        (["loss.beta=0.5"], "loss.beta=0.5 has no effect with loss.kind=label_smoothing"),
+        (
+            ["loss.graduated_below=0.1"],
+            "loss.graduated_below=0.1 has no effect with loss.graduated=none",
+        ),
+        (["decoding.samples=8"], "decoding.samples=8 has no effect with decoding.strategy=beam"),
         (["data.train.path=c"], "data.train.path=c has no effect with data.train.kind=text"),
     ],
 )

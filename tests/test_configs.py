@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nmt_ls.config_checks import check_unused
 from nmt_ls.config_files import load_config
+from nmt_ls.config_unused import check_unused
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -283,15 +283,16 @@ def test_a_share(tmp_path):
         chosen(cells, Request(only="x"))
 
 
-def test_shards_that_ask_for_other_runs_are_told(tmp_path, caplog):
+@pytest.mark.parametrize("shard", [(2, 2), None])
+def test_calls_that_ask_for_other_runs_are_told(tmp_path, caplog, shard):
     caplog.set_level("INFO")
     planned(tmp_path, smoothing=[0, 0.1], seeds=1, shard=(1, 2))
     planned(tmp_path, smoothing=[0, 0.1], seeds=1, shard=(2, 2))
     assert not caplog.messages
-    planned(tmp_path, smoothing=[0, 0.2], seeds=1, shard=(2, 2))
+    planned(tmp_path, smoothing=[0, 0.2], seeds=1, shard=shard)
     assert [message.partition("plan.json: ")[2] for message in caplog.messages] == [
         "new besides the 2 there were: smoothing_0.2_seed_1",
-        "planned besides those that this call names: smoothing_0.1_seed_1",
+        "planned by earlier calls, and part of the sweep: smoothing_0.1_seed_1",
     ]
 
 

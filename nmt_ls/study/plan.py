@@ -178,13 +178,13 @@ def _tell_differences(
     requested: set[str],
     request: Request,
 ) -> None:
-    """Calls that share a sweep should ask for the same; if this one does not, it may be a slip."""
+    """Calls for a sweep should ask for the same; if this one does not, it may be a slip."""
     added = [entry["run"] for entry in entries[len(there) :]]
     beyond = [entry["run"] for entry in there if entry["run"] not in requested]
     if there and added:
         log.info("%s: new besides the %d there were: %s", path, len(there), _few(added))
-    if request.shard and beyond:
-        log.info("%s: planned besides those that this call names: %s", path, _few(beyond))
+    if beyond and not request.only:
+        log.info("%s: planned by earlier calls, and part of the sweep: %s", path, _few(beyond))
 
 
 def _few(names: Sequence[str]) -> str:
