@@ -1,7 +1,7 @@
 """Every setting and its default, as frozen dataclasses: the only place where either is written.
 
 A YAML file holds any subset of the fields; what it leaves out has the default below. The text
-under each field is its help (`nmt-ls train --help` and docs/configuration.md print it).
+under each field is its help (`nmt-ls settings` and docs/configuration.md print it).
 Unknown keys, wrong types and values out of range are refused by name (`nmt_ls.config_files`).
 """
 
