@@ -85,12 +85,8 @@ def test_one_bench_that_fails_leaves_the_others(script, tmp_path, monkeypatch) -
     assert {path.stem for path in (tmp_path / "logs").iterdir()} == {"torch", "marian", "training"}
 
 
-def test_a_bench_that_fails_late_keeps_no_other_waiting(script, tmp_path, monkeypatch) -> None:
-    """Each call has time for one step; the loop of the documentation comes to its end."""
-    codes = {"slow": "1/0", "torch": "1/0", "marian": ""}
-    steps = [Step(name, [script.sys.executable, "-c", code]) for name, code in codes.items()]
-    rows = [Row("what", "so far")]
-    monkeypatch.setattr(script, "STAGES", {"a": gpu.Stage("a", lambda _: steps, lambda _: rows)})
+def one_step_a_call(script, monkeypatch) -> None:
+    """Each call has time for one step."""
     run = script.Pieces.run
 
     def one_a_call(self, step):
@@ -99,11 +95,41 @@ def test_a_bench_that_fails_late_keeps_no_other_waiting(script, tmp_path, monkey
         run(self, step)
 
     monkeypatch.setattr(script.Pieces, "run", one_a_call)
+
+
+def test_a_bench_that_fails_late_keeps_no_other_waiting(script, tmp_path, monkeypatch) -> None:
+    """The loop of the documentation comes to its end."""
+    codes = {"slow": "1/0", "torch": "1/0", "marian": ""}
+    steps = [Step(name, [script.sys.executable, "-c", code]) for name, code in codes.items()]
+    rows = [Row("what", "so far")]
+    monkeypatch.setattr(script, "STAGES", {"a": gpu.Stage("a", lambda _: steps, lambda _: rows)})
+    one_step_a_call(script, monkeypatch)
     statuses = [script.main(["--out", str(tmp_path)]) for _ in range(4)]
     assert statuses == [3, 3, 3, 1]
     assert "slow: status 1" in (tmp_path / "a.failed").read_text()
     assert not (tmp_path / "a.json").exists()
     assert "| a (unfinished)" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_step_that_never_ran_waits_for_no_other_stages_retry(
+    script, tmp_path, monkeypatch
+) -> None:
+    stages = {}
+    for name in ("base", "big"):
+        steps = [
+            Step(f"{name}_{peer}", [script.sys.executable, "-c", code])
+            for peer, code in (("torch", "1/0"), ("marian", ""))
+        ]
+        stages[name] = gpu.Stage(name, lambda _, steps=steps: steps, lambda _: [])
+    stages["unknown"] = gpu.Stage("", gpu.strategies_steps, gpu.strategies_rows)  # without a plan
+    monkeypatch.setattr(script, "STAGES", stages)
+    one_step_a_call(script, monkeypatch)
+    statuses = [script.main(["--out", str(tmp_path)]) for _ in range(5)]
+    assert statuses == [3, 3, 3, 3, 1]
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "steps").iterdir()}
+    assert {name for name, record in records.items() if record["done"]} == {
+        "base_marian", "big_marian",
+    }  # fmt: skip
 
 
 def test_the_devices_of_a_stage_are_those_of_all_its_calls(script, tmp_path, monkeypatch) -> None:
@@ -164,7 +190,8 @@ def test_what_has_failed_comes_last_in_the_next_call(script, tmp_path, monkeypat
     log = tmp_path / "log"
     note = f"open({str(log)!r}, 'a').write"
     made_up(script, monkeypatch, first=f"{note}('1'); 1/0", second=f"{note}('2'); 1/0")
-    (tmp_path / "first.failed").touch()
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "first.json").write_text('{"failed": true}')
     assert script.main(["--out", str(tmp_path)]) == 1
     assert log.read_text() == "21"
     # Time that is over before the rest is done counts more than a failure …
