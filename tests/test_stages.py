@@ -96,6 +96,20 @@ def test_what_begins_anew_waits_for_a_call_of_its_own(tmp_path: Path) -> None:
     assert pieces.is_done("third")
 
 
+def test_a_retry_that_is_cut_off_has_failed_all_the_same(tmp_path: Path) -> None:
+    """Else the next call would do it before others, and its caller would call for ever."""
+    slow = "import time; time.sleep(60)"
+    for name, continues in (("anew", False), ("on", True)):
+        (tmp_path / name / "steps").mkdir(parents=True)
+        (tmp_path / name / "steps" / "tried.json").write_text('{"failed": true}')
+        pieces = Pieces(tmp_path / name, 2)
+        pieces.begun = 1  # not the call's first, which would have all of it
+        with pytest.raises(OutOfTime):
+            pieces.run(python("tried", slow, continues=continues))
+        # What goes on where it was has got further.
+        assert pieces.has_failed("tried") != continues and pieces.progressed == continues
+
+
 def test_variables_reach_the_command(tmp_path: Path) -> None:
     pieces = Pieces(tmp_path, 60, {"NMT_LS_TRIED": "7", "NMT_LS_TOO": "7"}, "a device")
     code = "import os; print(os.environ['NMT_LS_TRIED'], os.environ['NMT_LS_TOO'])"

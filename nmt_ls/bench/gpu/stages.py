@@ -74,7 +74,8 @@ class Pieces:
         return self.record(name)["done"]
 
     def has_failed(self, name: str) -> bool:
-        """Whether a step ended badly when it was last run."""
+        """Whether a step ended badly when it was last run; that it was cut off says nothing of one
+        that begins anew."""
         return self.record(name)["failed"]
 
     def record(self, name: str) -> dict:
@@ -115,7 +116,9 @@ class Pieces:
         self.progressed |= further
         record["seconds"].append(taken)
         record["devices"].append(self.device)
-        record |= {"done": status == 0, "failed": bool(why)}
+        # One that begins anew and was cut off is no further than when it failed.
+        still = status != 0 and not step.continues and record["failed"]
+        record |= {"done": status == 0, "failed": bool(why) or still}
         write_beside(self._record_path(step.name), json.dumps(record) + "\n")
         if why:
             raise StepFailed(why)
