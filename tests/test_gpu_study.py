@@ -174,6 +174,40 @@ def test_each_peer_of_training_in_a_step_of_its_own(script, tmp_path, monkeypatc
     assert step.name == "train_base_alone" and step.command[-3] == "--peers"
 
 
+def test_the_summary_has_what_is_measured_so_far(script, tmp_path) -> None:
+    study = gpu.Study(tmp_path, tiny=False)
+    pieces = script.Pieces(tmp_path, 60)
+
+    def done(name, result):
+        (tmp_path / "steps" / f"{name}.json").write_text('{"done": true}')
+        study.json_of(name).write_text(json.dumps(result))
+
+    def found(name):
+        rows = script.rows_so_far(script.STAGES[name], study, pieces)
+        return rows and [(row.what, row.found) for row in rows]
+
+    assert found("loss") is None
+    done("loss_big", {"ratios": [{"beside": "torch", "ratio": 0.5, "wanted": 1.0}]})
+    assert found("loss") == [("base", "unmeasured"), ("big: ours / torch", "0.50")]
+    assert found("strategies") is None  # without a plan
+    entries = [
+        {"run": run, "label_smoothing": 0, "seed": 1, "settings": {"model.dropout": 0.3}}
+        for run in ("a", "b")
+    ]
+    study.study.mkdir()
+    (study.study / "plan.json").write_text(json.dumps({"title": "", "runs": entries}))
+    done("strategies_b", {"test": {"bleu": 2, "strategies": {"mbr": {"bleu": 1}}}})
+    assert found("strategies") == [
+        ("a", "unmeasured"),
+        ("b, test: BLEU by mbr, by search", "1.00, 2.00"),
+    ]
+    study.tatoeba.mkdir()
+    record = {"step": 10, "seconds": 5.0, "steps": 10, "target_tokens": 100}
+    (study.tatoeba / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "steps" / "tatoeba_train.json").write_text('{"done": true}')  # not evaluated yet
+    assert found("tatoeba")[0] == ("steps until no better", "10") and len(found("tatoeba")) == 3
+
+
 def test_one_gpu_and_no_cpu(script, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert script.one_gpu()["CUDA_VISIBLE_DEVICES"] == "0"

@@ -107,9 +107,12 @@ def loss_steps(study: Study) -> Iterator[Step]:
 
 
 def loss_rows(study: Study) -> Iterator[Row]:
-    for name in ("loss_base", "loss_big"):
-        for row in ratio_rows(study.result_of(name), at_most=True):
-            yield row._replace(what=f"{name.removeprefix('loss_')}: {row.what}")
+    for size in ("base", "big"):
+        if not study.json_of(f"loss_{size}").exists():  # it failed, or its turn has not come
+            yield Row(size, "unmeasured", "measured", False)
+            continue
+        for row in ratio_rows(study.result_of(f"loss_{size}"), at_most=True):
+            yield row._replace(what=f"{size}: {row.what}")
 
 
 def train_steps(size: str) -> Steps:
@@ -217,9 +220,13 @@ def strategies_steps(study: Study) -> Iterator[Step]:
 
 def strategies_rows(study: Study) -> Iterator[Row]:
     for step in strategies_steps(study):
+        run = step.name.removeprefix("strategies_")
+        if not study.json_of(step.name).exists():
+            yield Row(run, "unmeasured")
+            continue
         test, results = next(iter(study.result_of(step.name).items()))
         for way, found in results["strategies"].items():
-            row = f"{step.name.removeprefix('strategies_')}, {test}: BLEU by {way}, by search"
+            row = f"{run}, {test}: BLEU by {way}, by search"
             yield Row(row, f"{found['bleu']:.2f}, {results['bleu']:.2f}")
 
 
