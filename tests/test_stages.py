@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,7 @@ def stop(number, frame):
     mark.write_text("checkpoint")
     sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
+print("begun", flush=True)
 if mark.exists():
     sys.exit(0)
 time.sleep(60)
@@ -126,11 +129,35 @@ def test_a_command_leaves_no_process_behind(tmp_path: Path, ends: str) -> None:
     with contextlib.suppress(OutOfTime, StepFailed):
         Pieces(tmp_path, 4).run(python("parent", f"{child}; print('begun', flush=True); {ends}"))
     assert "begun" in (tmp_path / "logs" / "parent.log").read_text()
-    log = str(tmp_path / "logs" / "parent.log")
+    assert _is_closed(tmp_path / "logs" / "parent.log")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_command_ends_with_a_call_that_is_killed(tmp_path: Path) -> None:
+    """It may say so: `train` writes a checkpoint."""
+    mark, log = tmp_path / "mark", tmp_path / "logs" / "long.log"
+    command = python("long", CODE.format(mark=str(mark))).command
+    code = (
+        "from pathlib import Path; from nmt_ls.bench.gpu.stages import Pieces, Step; "
+        f"Pieces(Path({str(tmp_path)!r}), 60).run(Step('long', {command!r}))"
+    )
+    call = subprocess.Popen([sys.executable, "-c", code])
+    _until(lambda: log.exists() and "begun" in log.read_text())
+    call.kill()
+    call.wait()
+    assert _is_closed(log) and mark.read_text() == "checkpoint"
+
+
+def _is_closed(log: Path) -> bool:
+    return _until(lambda: str(log) not in _open_files())
+
+
+def _until(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within ten seconds."""
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and log in _open_files():
+    while time.monotonic() < deadline and not holds():
         time.sleep(0.05)
-    assert log not in _open_files()
+    return holds()
 
 
 def _open_files() -> set[str]:

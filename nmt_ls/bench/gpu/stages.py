@@ -2,7 +2,8 @@
 
 A step is one command. It is done when it has ended with status 0; what is done is kept in one JSON
 file per step and not run again. As a call's time runs out its command gets SIGTERM, on which
-`train` and `sweep` write a checkpoint, and some time later SIGKILL.
+`train` and `sweep` write a checkpoint, and some time later SIGKILL. On Linux it gets SIGTERM too
+when the call itself is killed: it would compute beside the next one.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,17 @@ from nmt_ls.outputs import write_beside
 
 _GRACE = 60.0
 """Seconds between SIGTERM and SIGKILL: the step that is under way, and a checkpoint."""
+
+
+_ENDS_WITH_US = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which exec keeps
+if os.getppid() == int(sys.argv[1]):  # else it is too late for the signal
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes a command that gets SIGTERM when we end, even by SIGKILL. Processes that the command has
+started do not get it: those of sweeps and benchmarks end with the process that started them. Not by
+`preexec_fn`, which forks a process that may have threads."""
 
 
 class Step(NamedTuple):
@@ -128,7 +141,7 @@ class Pieces:
     def _run(self, step: Step, seconds: float, grace: float) -> int:
         with self._log_path(step.name).open("ab") as log:
             process = subprocess.Popen(
-                list(step.command),
+                _ending_with_us(step.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,6 +164,12 @@ class Pieces:
 
     def _log_path(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
+
+
+def _ending_with_us(command: Sequence[str]) -> list[str]:
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-ISc", _ENDS_WITH_US, str(os.getpid()), *command]
 
 
 def _stop(process: subprocess.Popen, grace: float) -> int:
