@@ -52,7 +52,7 @@ def test_parts_of_a_batch_take_less_memory() -> None:
 
 @pytest.mark.parametrize(
     ("target", "count", "name"),
-    [("v5e", 4, "v5e:2x2"), ("v5e", 8, "v5e:2x4"), ("v5e", 64, "v5e:8x8"), ("h100", 8, "1x1x8")],
+    [("v5e", 1, "v5e:1x1"), ("v5e", 8, "v5e:2x4"), ("v5e", 64, "v5e:8x8"), ("h100", 8, "1x1x8")],
 )
 def test_what_compilers_are_asked_for(target, count, name, monkeypatch) -> None:
     asked = {}
@@ -62,9 +62,20 @@ def test_what_compilers_are_asked_for(target, count, name, monkeypatch) -> None:
         raise RuntimeError("no such\nplugin")
 
     monkeypatch.setattr(ahead.topologies, "get_topology_desc", described)
+    monkeypatch.setattr(ahead.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=f"{count} devices of {target} .*: no such plugin\n.*pip"):
         devices_of(target, count)
     assert name in (asked.get("topology"), asked.get("topology_name"))
+    # Who has the package is not told to install it.
+    monkeypatch.setattr(ahead.importlib.util, "find_spec", lambda _: "found")
+    with pytest.raises(UserError, match="no such plugin$"):
+        devices_of(target, count)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9, 100, 512])
+def test_slices_that_there_are_not(count) -> None:
+    with pytest.raises(UserError, match=f"^{count} devices of v5e .* 1, 4, 8, 16, 32, .*256$"):
+        devices_of("v5e", count)
 
 
 @pytest.fixture

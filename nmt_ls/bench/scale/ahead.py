@@ -7,6 +7,7 @@ there to be seen.
 """
 
 import contextlib
+import importlib.util
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,18 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 """What CUDA says of the card, in XLA's words (its `GpuTargetConfigProto`)."""
 
-TARGETS = ("h100", "v5e")
+_V5E = {
+    1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16",
+}  # fmt: skip
+"""Slices of so many chips; libtpu describes others too, which cannot be had."""
+
+_COMPILERS = {
+    "h100": ("jax-cuda12-plugin nvidia-cuda-nvcc-cu12", ("jax_cuda12_plugin", "jax_cuda13_plugin")),
+    "v5e": ("libtpu", ("libtpu",)),
+}
+"""What brings a target's compiler: to be installed, and modules of which it has one."""
+
+TARGETS = tuple(_COMPILERS)
 
 
 class Compiled(NamedTuple):
@@ -92,28 +104,40 @@ def devices_of(target: str, count: int) -> Sequence[Any]:
 
     Args:
       target: of `TARGETS`.
-      count: so many; of v5e a rectangle of chips, from 4.
+      count: so many; of v5e one of the slices that there are.
 
     Raises:
-      UserError: its compiler is not installed, or does not know so many devices.
+      UserError: no slice has so many, or the compiler is not installed or refuses.
     """
+    if target == "v5e" and count not in _V5E:
+        raise UserError(
+            f"{count} devices of v5e make no slice; --devices can be {', '.join(map(str, _V5E))}"
+        )
     try:
         if target == "h100":
             described = topologies.get_topology_desc(
                 "", platform="cuda", target_config=_H100, topology=f"1x1x{count}"
             )
         else:
-            short = 2 ** (count.bit_length() // 2 - (count.bit_length() % 2 == 0))
-            name = f"v5e:{short}x{count // short}"
-            described = topologies.get_topology_desc(platform="tpu", topology_name=name)
+            # A host has four chips, or the only one.
+            host = {"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=f"v5e:{_V5E[count]}", **host
+            )
     except Exception as error:  # whatever plugins make of what they lack
-        package = {"h100": "jax-cuda12-plugin nvidia-cuda-nvcc-cu12", "v5e": "libtpu"}[target]
-        raise UserError(
-            f"{count} devices of {target} cannot be compiled for: {' '.join(str(error).split())}\n"
-            f"its compiler comes with `pip install {package}`, of the versions that go with jax "
-            f"{jax.__version__}"
-        ) from error
+        why = f"{count} devices of {target} cannot be compiled for: {' '.join(str(error).split())}"
+        packages, modules = _COMPILERS[target]
+        if not any(map(importlib.util.find_spec, modules)):
+            why += f"\n{_way_out(packages)}"
+        raise UserError(why) from error
     return described.devices
+
+
+def _way_out(packages: str) -> str:
+    return (
+        f"its compiler comes with `pip install {packages}`, of the versions that go with jax "
+        f"{jax.__version__}, in an environment of its own"
+    )
 
 
 def compile_step(
