@@ -94,8 +94,20 @@ def test_wrong_calls(script, monkeypatch, capsys, tmp_path) -> None:
     assert script.main([QUICKSTART, "--target", "h100", "--output", str(tmp_path / "a.json")]) == 2
     assert capsys.readouterr().err == "compile_ahead: none here\n"
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SystemExit, match="2"):
-        script.main([QUICKSTART, "--target", "h100", "--devices", "0"])
+    for wrong in (["--devices", "0"], ["--vocab-size", "0"]):
+        with pytest.raises(SystemExit, match="2"):
+            script.main([QUICKSTART, "--target", "h100", *wrong])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["data.pretokenized=true", "subwords.model_file=a.model", "training.init_from=run"],
+)
+def test_a_vocabulary_that_the_configuration_has_not(setting, script, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(script, "devices_of", lambda *_: pytest.fail("its size is asked first"))
+    assert script.main([QUICKSTART, "--target", "h100", "--set", setting]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"compile_ahead: with {setting} ") and "--vocab-size" in told
 
 
 def test_the_table(script, monkeypatch, capsys, tmp_path) -> None:
