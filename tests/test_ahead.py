@@ -12,7 +12,7 @@ from tiny import MODEL, TRAINING
 
 from nmt_ls.bench.scale import ahead
 from nmt_ls.bench.scale.ahead import compile_step, devices_of
-from nmt_ls.config import Config
+from nmt_ls.config import Config, LossConfig
 from nmt_ls.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "compile_ahead"
@@ -76,6 +76,18 @@ def test_what_compilers_are_asked_for(target, count, name, monkeypatch) -> None:
 def test_slices_that_there_are_not(count) -> None:
     with pytest.raises(UserError, match=f"^{count} devices of v5e .* 1, 4, 8, 16, 32, .*256$"):
         devices_of("v5e", count)
+
+
+@pytest.mark.parametrize(
+    ("loss", "way_out"),
+    [
+        (LossConfig(kind="distillation", teacher_run="run"), "kind=label_smoothing .*teacher_run="),
+        (LossConfig(graduated="run", graduated_run="run"), "graduated=none .*graduated_run="),
+    ],
+)
+def test_losses_with_a_teacher_are_refused(loss, way_out) -> None:
+    with pytest.raises(UserError, match=f"teacher.*\n.*--set loss.{way_out}"):
+        compile_step(dataclasses.replace(CONFIG, loss=loss), jax.devices()[:1], 44)
 
 
 @pytest.fixture

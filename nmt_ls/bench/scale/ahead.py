@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nmt_ls.bench.random_batch import PAD, random_batch
 from nmt_ls.bench.scale.collectives import begun_early, collectives
-from nmt_ls.config import Config
+from nmt_ls.config import Config, LossConfig
 from nmt_ls.errors import UserError
 from nmt_ls.model import DropoutRates, attention
 from nmt_ls.parallel import AXIS
@@ -140,6 +140,18 @@ def _way_out(packages: str) -> str:
     )
 
 
+def _check_loss(loss: LossConfig) -> None:
+    for setting, plain, run in (
+        ("kind", "label_smoothing", "teacher_run"),
+        ("graduated", "none", "graduated_run"),
+    ):
+        if getattr(loss, run):
+            raise UserError(
+                f"a loss with a teacher (loss.{setting}={getattr(loss, setting)}) is not compiled "
+                f"ahead\nleave it out: --set loss.{setting}={plain} --set loss.{run}="
+            )
+
+
 def compile_step(
     config: Config, devices: Sequence[Any], vocab_size: int, *, length: int = 25
 ) -> Compiled:
@@ -152,8 +164,9 @@ def compile_step(
       length: of each source and target, tokens.
 
     Raises:
-      UserError: it does not fit into their memory.
+      UserError: the loss has a teacher, or it does not fit into their memory.
     """
+    _check_loss(config.loss)
     model, training, sizes = config.model, config.training, (vocab_size, vocab_size)
     parts = training.accumulation
     rows = max(1, training.batch_tokens // length // len(devices) // parts)
