@@ -90,6 +90,25 @@ def test_losses_with_a_teacher_are_refused(loss, way_out) -> None:
         compile_step(dataclasses.replace(CONFIG, loss=loss), jax.devices()[:1], 44)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("RESOURCE_EXHAUSTED: ran out", "1 devices \\(RES.*\n.*accumulation"),
+        (
+            "UNAVAILABLE: No PTX compilation provider is available.",
+            "no ptxas.*\n.*nvidia-cuda-nvcc",
+        ),
+    ],
+)
+def test_what_compilers_refuse(said, told, monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise jax.errors.JaxRuntimeError(said)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    with pytest.raises(UserError, match=told):
+        compile_step(CONFIG, jax.devices()[:1], 44, length=10)
+
+
 @pytest.fixture
 def script():
     loader = SourceFileLoader("compile_ahead", str(SCRIPT))

@@ -164,7 +164,8 @@ def compile_step(
       length: of each source and target, tokens.
 
     Raises:
-      UserError: the loss has a teacher, or it does not fit into their memory.
+      UserError: the loss has a teacher, the assembler of GPU programs is not installed, or
+        it does not fit into their memory.
     """
     _check_loss(config.loss)
     model, training, sizes = config.model, config.training, (vocab_size, vocab_size)
@@ -205,6 +206,10 @@ def compile_step(
         try:
             compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
+            if "No PTX compilation provider" in str(error):
+                packages, _ = _COMPILERS["h100"]
+                why = f"there is no ptxas, which GPU programs need\n{_way_out(packages)}"
+                raise UserError(why) from error
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise UserError(
