@@ -35,6 +35,9 @@ def test_what_a_step_takes_and_sends() -> None:
     assert found.all_reduced_bytes == 4 * parameters + 3 * 4  # Σ loss, tokens, nll
     assert 0 <= found.state_bytes - 3 * 4 * parameters <= 64  # counters
     assert found.temporary_bytes > 0 and found.kernels_of_cudnn == 0
+    batch = 2 * 4 * (4 * 10 + 4)  # ids and lengths of each device's rows
+    state_and_batch = found.needed_bytes - found.temporary_bytes
+    assert 0 <= state_and_batch - found.state_bytes - batch < 4096  # scalars, tables; no copy
 
 
 def test_parts_of_a_batch_take_less_memory() -> None:
@@ -109,6 +112,16 @@ def test_what_compilers_refuse(said, told, monkeypatch) -> None:
         compile_step(CONFIG, jax.devices()[:1], 44, length=10)
 
 
+def test_more_than_a_device_has(script, monkeypatch, capsys) -> None:
+    """XLA for GPUs compiles it all the same."""
+    found = ahead.Compiled(1, 9, 1.0, 10**9, 200 * 10**9, 201 * 10**9, 0, 0, 0, 0)
+    monkeypatch.setattr(script, "devices_of", lambda *_: [])
+    monkeypatch.setattr(script, "compile_step", lambda *_, **__: found)
+    assert script.main([QUICKSTART, "--target", "h100"]) == 0
+    *_, row, _, _ = capsys.readouterr().out.splitlines()
+    assert row.split()[4:6] == ["201.00", "NO"]
+
+
 @pytest.fixture
 def script():
     loader = SourceFileLoader("compile_ahead", str(SCRIPT))
@@ -149,7 +162,7 @@ def test_the_table(script, monkeypatch, capsys, tmp_path) -> None:
         arguments += ["--set", setting]
     assert script.main([QUICKSTART, *arguments, "--vocab-size", "50"]) == 0
     table = capsys.readouterr().out
-    assert "all-reduces" in table and "v5e, nothing run" in table
+    assert "all-reduces" in table and "v5e, nothing run" in table and "fits 16 GB" in table
     found = json.loads((tmp_path / "a.json").read_text())
-    assert [one["devices"] for one in found["compiled"]] == [2]
+    assert [(one["devices"], one["fits"]) for one in found["compiled"]] == [(2, True)]
     assert found["settings"]["set"] == [*small, "training.batch_tokens=100"]

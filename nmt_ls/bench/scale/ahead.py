@@ -63,6 +63,10 @@ _COMPILERS = {
 
 TARGETS = tuple(_COMPILERS)
 
+MEMORY = {"h100": 80e9, "v5e": 16e9}
+"""Bytes of a device, by its maker's figure. A program has somewhat less, and on GPUs jax takes no
+more than three quarters unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""
+
 
 class Compiled(NamedTuple):
     """A step of one device, as it was compiled."""
@@ -76,9 +80,13 @@ class Compiled(NamedTuple):
     """Parameters and what the optimizer keeps."""
     temporary_bytes: int
     """Activations, gradient, logits: whatever lives during the step alone."""
+    needed_bytes: int
+    """Both, the device's share of the batch, and the program where it is in the device's memory;
+    what libraries and the runtime keep for themselves is not known."""
     all_reduces: int
     all_reduces_begun_early: int | None
-    """Before the last product of the backward pass; None where that cannot be told (TPUs)."""
+    """Before the last product of the backward pass; None where that cannot be told: of TPUs, and
+    where all products are in a loop (`training.accumulation`)."""
     all_reduced_bytes: int
     kernels_of_cudnn: int
 
@@ -164,8 +172,8 @@ def compile_step(
       length: of each source and target, tokens.
 
     Raises:
-      UserError: the loss has a teacher, the assembler of GPU programs is not installed, or
-        it does not fit into their memory.
+      UserError: the loss has a teacher, the assembler of GPU programs is not installed, or XLA for
+        TPUs finds no room in their memory (that for GPUs goes on: `Compiled.needed_bytes` says it).
     """
     _check_loss(config.loss)
     model, training, sizes = config.model, config.training, (vocab_size, vocab_size)
@@ -217,14 +225,21 @@ def compile_step(
                 f"({' '.join(str(error).split())[:300]})\n"
                 "lower training.batch_tokens, or raise training.accumulation"
             ) from error
+        seconds = time.perf_counter() - began
     text = compiled.as_text() or ""
-    sent = collectives(text)
+    sent, memory = collectives(text), compiled.memory_analysis()
     return Compiled(
         devices=len(devices),
         rows=rows,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         state_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
-        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        # The new state takes the place of the old one, which both arguments and outputs count.
+        needed_bytes=memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes,
         all_reduces=sent.all_reduces,
         all_reduces_begun_early=begun_early(text),
         all_reduced_bytes=sent.bytes,
