@@ -35,6 +35,8 @@ class Collectives(NamedTuple):
 def begun_early(text: str) -> int | None:
     """All-reduces that begin before a scheduled GPU program's last product; None of other programs.
 
+    Products within loops do not count: None too where there are no others.
+
     Args:
       text: of the optimised HLO, whose lines are in the order that they are launched in.
     """
