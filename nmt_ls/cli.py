@@ -57,6 +57,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         test_sets,
     )
     from nmt_ls.evaluation.results import finite, results_table, store_results
+    from nmt_ls.evaluation.tokenizers import bleu_tokenizer
     from nmt_ls.evaluation.training_sample import training_sample
     from nmt_ls.evaluation.training_words import training_word_counts
 
@@ -73,7 +74,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     fitted, training = fitted_on_validation(run), training_sample(run)
     frequencies = training_word_counts(run)
     if arguments.frequencies:
-        frequencies = word_counts(read_lines(arguments.frequencies))
+        frequencies = word_counts(read_lines(arguments.frequencies), bleu_tokenizer(run.config))
     for data in sets:
         evaluation = evaluate(
             run, data, fitted=fitted, frequencies=frequencies, training=training, progress=True
@@ -133,14 +134,19 @@ def _compare(arguments: argparse.Namespace) -> None:
         outputs_of_runs,
         pair_table,
     )
+    from nmt_ls.evaluation.tokenizers import DEFAULT
 
     a, b = arguments.systems
     if arguments.reference and arguments.split:
         raise UserError("--split is a test set of two runs; with --reference A and B are files")
     if arguments.source and not arguments.reference:
         raise UserError("--source goes with --reference; runs have their sources stored")
+    if arguments.tokenize and not arguments.reference:
+        raise UserError("--tokenize goes with --reference; runs were evaluated with their own")
     if arguments.reference:
-        outputs = outputs_of_files(a, b, arguments.reference, arguments.source)
+        outputs = outputs_of_files(
+            a, b, arguments.reference, arguments.source, arguments.tokenize or DEFAULT
+        )
         sets = {arguments.reference[0].name: outputs}
     else:
         sets = outputs_of_runs(a, b, arguments.split)

@@ -133,6 +133,11 @@ def make_parser(verbs: Mapping[str, Callable[[argparse.Namespace], None]]) -> _P
     compare.add_argument("--split", help="a test set of both runs; default: each that both have")
     compare.add_argument("--reference", type=Path, action="append", help="a file; repeatable")
     compare.add_argument("--source", type=Path, help="their source: BLEU by its length as well")
+    compare.add_argument(
+        "--tokenize",
+        metavar="NAME",
+        help="with --reference: how BLEU splits words, as evaluation.bleu_tokenize; default: 13a",
+    )
     compare.add_argument("--output", type=Path, help="also write the results as JSON")
 
     average = verb("average", "average the last regular checkpoints of a run")

@@ -351,6 +351,11 @@ class DecodingConfig:
     """Sentences searched at a time."""
 
 
+BleuTokenizer = Literal[
+    "auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores200", "none"
+]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class EvaluationConfig:
     """What `evaluate` measures besides quality, likelihood and calibration."""
@@ -363,6 +368,11 @@ class EvaluationConfig:
     word_frequency: bool = True
     """Also how well words are translated that training saw never, seldom or often, where the
     training text is at hand; its words are counted once and cached."""
+    bleu_tokenize: BleuTokenizer = "auto"
+    """How sacreBLEU splits words for BLEU. auto: zh, ja-mecab or ko-mecab for the `target_language`
+    zh, ja or ko, as sacreBLEU does with its own test sets, and 13a for all others. ja-mecab and
+    ko-mecab need `pip install sacrebleu[ja]` or `[ko]`; flores200 fetches a model; char is for any
+    script; none is for text that is tokenised."""
     beams: tuple[Annotated[int, Field(ge=1, le=200)], ...] = ()
     """Also BLEU and length ratio of these beam sizes without a length penalty, such as 1, 5, 100:
     they show the bias of search towards short outputs."""

@@ -286,9 +286,9 @@ def test_settings_without_effect_are_told_once(folder, tmp_path, capsys):
     unused = ["--set", "training.final_learning_rate=1e-5", "--set", "data.train.source=none.en"]
     told = "training.final_learning_rate=1e-05 has no effect with training.schedule=inverse_sqrt\n"
     for verb, more in (("train", []), ("sweep", ["--seeds", "2"])):
-        call = [verb, folder / "config.yaml", "--run-dir", tmp_path / "run", *unused, *more]
-        assert refused(call, capsys).startswith(f"{told}nmt-ls: ")
-    read = [*call, "--grid", "training.schedule=inverse_sqrt,linear"]
+        call = [verb, folder / "config.yaml", *unused, *more, "--run-dir"]
+        assert refused([*call, tmp_path / "run"], capsys).startswith(f"{told}nmt-ls: ")
+    read = [*call, tmp_path / "grid", "--grid", "training.schedule=inverse_sqrt,linear"]
     assert "has no effect" not in refused(read, capsys)
 
 

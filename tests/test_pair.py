@@ -9,6 +9,7 @@ from sacrebleu.significance import PairedTest
 from test_significance import made_up
 
 from nmt_ls.cli import main
+from nmt_ls.errors import UserError
 from nmt_ls.evaluation.pair import Outputs, compare_pair, outputs_of_runs, pair_sentence
 from nmt_ls.evaluation.translation import translation_metrics
 
@@ -200,3 +201,34 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path, capsys, output
     (short / "translations" / "flickr.references.json").write_text("[")
     assert "not valid JSON" in refused(["compare", a, short], capsys)
     assert "SYSTEM" in refused(["compare", a], capsys)
+
+
+def test_words_are_split_as_they_were_evaluated(tmp_path: Path) -> None:
+    texts = ["一个男人骑自行车。", "两只狗在草地上跑。"]
+    references = [["一名男子骑自行车。"], ["两只狗在草地上奔跑。"]]
+    a, b = (write_run(tmp_path / name, {"t": (texts, references)}) for name in ("a", "b"))
+    for run in (a, b):
+        said = translation_metrics(texts, references, tokenize="zh")["bleu_signature"]
+        (run / "results.json").write_text(json.dumps({"t": {"bleu_signature": said}}))
+    outputs = outputs_of_runs(a, b)["t"]
+    bleu = compare_pair(outputs, samples=20, trials=20)["metrics"]["bleu"]
+    assert "tok:zh" in bleu["signature"] and bleu["a"] > 40
+    (b / "results.json").unlink()
+    with pytest.raises(UserError, match=f"split by zh in {a} and by 13a in {b}; evaluate both"):
+        outputs_of_runs(a, b)
+
+
+def test_the_verb_on_files_of_a_language_without_spaces(tmp_path: Path, capsys) -> None:
+    for name, line in (
+        ("a", "一个男人骑自行车。"),
+        ("b", "男人骑车。"),
+        ("r", "一名男子骑自行车。"),
+    ):
+        (tmp_path / name).write_text(f"{line}\n", encoding="utf-8")
+    a, b, r = (str(tmp_path / name) for name in "abr")
+    assert main(["compare", a, b, "--reference", r, "--tokenize", "zh"]) == 0
+    assert "tok:zh" in capsys.readouterr().out
+    assert main(["compare", a, b, "--reference", r, "--tokenize", "kana"]) == 2
+    assert "does not split words by 'kana'" in capsys.readouterr().err
+    assert main(["compare", a, b, "--tokenize", "zh"]) == 2
+    assert "--tokenize goes with --reference" in capsys.readouterr().err

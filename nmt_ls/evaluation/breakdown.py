@@ -1,7 +1,7 @@
 """Where a system is good or bad: BLEU by sentence length, word accuracy by word frequency.
 
 The two questions are compare-mt's (Neubig et al. 2019); the scores are sacreBLEU's, and words are
-the 13a tokens that its BLEU counts. Cased, on detokenised text, as `translation_metrics`.
+the tokens that its BLEU counts. Cased, on detokenised text, as `translation_metrics`.
 """
 
 from bisect import bisect_right
@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sacrebleu.metrics import BLEU
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-
-from nmt_ls.evaluation.translation import checked_streams, reference_streams
+from nmt_ls.evaluation.tokenizers import DEFAULT, tokenizer
+from nmt_ls.evaluation.translation import checked_streams, reference_streams, scorer_of
 
 LENGTHS = (0, 1, 6, 11, 16, 21, 31, 51)
 """Where buckets of source length begin, in words between white space. 0 is an empty source: no
@@ -21,11 +19,12 @@ sentence of a test set is left out."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
 """Where buckets of frequency in the training targets begin."""
 
-_tokenize = Tokenizer13a()
-
 
 def by_length(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], sources: Sequence[str]
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    sources: Sequence[str],
+    tokenize: str = DEFAULT,
 ) -> list[dict[str, Any]]:
     """Corpus BLEU of the sentences in each bucket of source length.
 
@@ -33,6 +32,7 @@ def by_length(
       hypotheses: N translations, detokenised.
       references: for each of the N sentences its raw references, at least one.
       sources: the N source sentences; their length is their number of words between white space.
+      tokenize: how BLEU splits words.
 
     Returns:
       A row per bucket that holds sentences, the shortest first: `low` and `high` (words, both
@@ -55,7 +55,7 @@ def by_length(
         if not indices:
             continue
         # force: `translation_metrics` has warned of tokenised text already.
-        score = BLEU(force=True).corpus_score(
+        score = scorer_of("bleu", tokenize, force=True).corpus_score(
             [hypotheses[i] for i in indices], reference_streams([references[i] for i in indices])
         )
         rows.append(
@@ -70,7 +70,10 @@ def by_length(
 
 
 def by_word_frequency(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], counts: Mapping[str, int]
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    counts: Mapping[str, int],
+    tokenize: str = DEFAULT,
 ) -> list[dict[str, Any]]:
     """How well words are translated that training saw never, seldom or often.
 
@@ -82,6 +85,7 @@ def by_word_frequency(
       references: for each of the N sentences its raw references, of which the first is used.
       counts: how often each word occurs in the training targets, see `word_counts`; a word that
         is not in it occurs 0 times.
+      tokenize: how BLEU splits words; `counts` are to be of the same.
 
     Returns:
       A row per bucket that has words in references or outputs, the rarest first: `low` and `high`
@@ -96,7 +100,10 @@ def by_word_frequency(
     checked_streams(hypotheses, references)
     found, wanted, right = ([0] * len(FREQUENCIES) for _ in range(3))
     for hypothesis, lines in zip(hypotheses, references, strict=True):
-        output, reference = Counter(_words(hypothesis)), Counter(_words(lines[0]))
+        output, reference = (
+            Counter(_words(hypothesis, tokenize)),
+            Counter(_words(lines[0], tokenize)),
+        )
         for totals, words in ((found, output), (wanted, reference), (right, output & reference)):
             for word, count in words.items():
                 totals[_bucket(FREQUENCIES, counts.get(word, 0))] += count
@@ -113,17 +120,17 @@ def by_word_frequency(
     ]
 
 
-def word_counts(lines: Iterable[str]) -> Counter[str]:
-    """How often each 13a token occurs in the lines: raw text, read in a stream."""
+def word_counts(lines: Iterable[str], tokenize: str = DEFAULT) -> Counter[str]:
+    """How often each token that BLEU counts occurs in the lines: raw text, read in a stream."""
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(_words(line))
+        counts.update(_words(line, tokenize))
     return counts
 
 
-def _words(line: str) -> list[str]:
+def _words(line: str, tokenize: str) -> list[str]:
     # BLEU strips the end of a line before it tokenises, and 13a is not the same without.
-    return _tokenize(line.rstrip()).split()
+    return tokenizer(tokenize)(line.rstrip()).split()
 
 
 def _bucket(edges: tuple[int, ...], value: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt_ls.config import Config, DecodingConfig
+from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer_in
 
 
 def decisive_decoding(config: Config) -> dict[str, Any]:
@@ -30,6 +31,12 @@ def other_decoding(results: Mapping[str, Any], config: Config) -> list[str]:
     return [name for name, now in decisive_decoding(config).items() if then[name] != now]
 
 
+def other_tokenizer(results: Mapping[str, Any], config: Config) -> bool:
+    """Whether the BLEU of results is of words that were split otherwise than would be now."""
+    signature = results.get("bleu_signature")
+    return signature is not None and tokenizer_in(signature) != bleu_tokenizer(config)
+
+
 def is_complete(
     results: Mapping[str, Any], config: Config, fingerprint: str, validation: str = ""
 ) -> bool:
@@ -45,7 +52,7 @@ def is_complete(
     """
     if "decode" not in results or results.get("fingerprint") != fingerprint:
         return False
-    if other_decoding(results, config):
+    if other_decoding(results, config) or other_tokenizer(results, config):
         return False
     asked = config.evaluation
     single = {

@@ -29,6 +29,7 @@ from nmt_ls.evaluation.likelihood import likelihood, nll_per_token, perplexity_o
 from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
+from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,
@@ -71,6 +72,8 @@ def evaluate(
       progress: show a bar on a terminal.
     """
     decoding, asked = run.config.decoding, run.config.evaluation
+    tokenize = bleu_tokenizer(run.config)
+    tokenizer(tokenize)  # before the work, not after it
     statistics = score_tokens(
         run.config.model,
         run.subwords,
@@ -87,7 +90,10 @@ def evaluate(
     found = [t.text for t in translations]
     results = {
         **translation_metrics(
-            found, data.references, lowercase_tokenized=asked.lowercase_tokenized
+            found,
+            data.references,
+            tokenize=tokenize,
+            lowercase_tokenized=asked.lowercase_tokenized,
         ),
         **likelihood(statistics, data, run.subwords.unk),
         "unk_share": data.unk_share,
@@ -98,11 +104,13 @@ def evaluate(
         "label_smoothing": run.config.loss.label_smoothing,
         "fingerprint": data.fingerprint,
     }
-    results["by_source_length"] = by_length(found, data.references, data.sources)
+    results["by_source_length"] = by_length(found, data.references, data.sources, tokenize)
     if training is not None:
         results["training"] = dict(training)
     if frequencies is not None:
-        results["by_word_frequency"] = by_word_frequency(found, data.references, frequencies)
+        results["by_word_frequency"] = by_word_frequency(
+            found, data.references, frequencies, tokenize
+        )
     elif asked.word_frequency:
         results["by_word_frequency"] = None  # asked for, but the training text is not at hand
     if asked.comet:
@@ -263,6 +271,8 @@ def make_validator(
     if data.validation is None:
         return None
     held_out, subwords = data.validation, data.subwords
+    if config.training.validate_bleu:
+        tokenizer(bleu_tokenizer(config))  # before the training, not in it
     greedy = dataclasses.replace(config.decoding, strategy="beam", beam=1, groups=1)
 
     def validate(params: dict[str, np.ndarray], step: int) -> dict[str, float]:
@@ -275,7 +285,8 @@ def make_validator(
         if config.training.validate_bleu:
             translator = Translator([config.model], [params], subwords, greedy)
             outputs = translator.translate_ids([ids.tolist() for ids in held_out.source_ids])
-            measured["bleu"] = corpus_bleu([t.text for t in outputs], held_out.references)
+            texts = [t.text for t in outputs]
+            measured["bleu"] = corpus_bleu(texts, held_out.references, bleu_tokenizer(config))
         return measured
 
     return validate

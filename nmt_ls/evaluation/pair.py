@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 from tabulate import tabulate
 
@@ -22,7 +21,13 @@ from nmt_ls.evaluation.breakdown import by_length
 from nmt_ls.evaluation.formatting import interval, number, p_value
 from nmt_ls.evaluation.resampling import SAMPLES
 from nmt_ls.evaluation.significance import ALPHA, paired_bootstrap
-from nmt_ls.evaluation.translation import MetricName, checked_streams, sentence_statistics
+from nmt_ls.evaluation.tokenizers import DEFAULT, tokenizer_in
+from nmt_ls.evaluation.translation import (
+    MetricName,
+    checked_streams,
+    scorer_of,
+    sentence_statistics,
+)
 
 LABEL = "this pair of models"
 TRIALS = 10_000
@@ -31,7 +36,7 @@ TRIALS = 10_000
 TOGETHER = "all together"
 VALIDATION = "validation"
 
-_METRICS: dict[MetricName, Any] = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
+_METRICS: tuple[MetricName, ...] = ("bleu", "chrf", "ter")
 _NAMES: dict[str, str] = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER (lower is better)"}
 
 
@@ -44,6 +49,8 @@ class Outputs:
     a: list[str]
     b: list[str]
     sources: list[str] | None = None
+    tokenize: str = DEFAULT
+    """How BLEU splits words."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,14 @@ def compare_pair(
     """
     streams = checked_streams(outputs.a, outputs.references)
     checked_streams(outputs.b, outputs.references)
-    scorers = {name: metric(references=streams) for name, metric in _METRICS.items()}
+    scorers = {
+        metric: scorer_of(metric, outputs.tokenize, references=streams) for metric in _METRICS
+    }
     systems = [("a", outputs.a), ("b", outputs.b)]
     counts = {
-        metric: sentence_statistics([outputs.a, outputs.b], outputs.references, metric)
+        metric: sentence_statistics(
+            [outputs.a, outputs.b], outputs.references, metric, outputs.tokenize
+        )
         for metric in _METRICS
     }
     for metric, scorer in scorers.items():
@@ -123,7 +134,8 @@ def compare_pair(
     }
     if outputs.sources is not None:
         found["by_source_length"] = {
-            name: by_length(texts, outputs.references, outputs.sources) for name, texts in systems
+            name: by_length(texts, outputs.references, outputs.sources, outputs.tokenize)
+            for name, texts in systems
         }
     return found
 
@@ -206,14 +218,24 @@ def outputs_of_runs(a: Path, b: Path, split: str | None = None) -> dict[str, Out
             raise UserError(
                 f"{a} and {b} were evaluated on different references of {name}; evaluate both again"
             )
-        found[name] = Outputs(references, of_a, of_b, sources)
-    if len(found) > 1:
+        by_a, by_b = (_tokenizer_of(run, name) for run in (a, b))
+        if by_a != by_b:
+            raise UserError(
+                f"BLEU of {name} is of words split by {by_a} in {a} and by {by_b} in {b}; "
+                "evaluate both with one evaluation.bleu_tokenize"
+            )
+        found[name] = Outputs(references, of_a, of_b, sources, by_a)
+    if len(found) > 1 and len({outputs.tokenize for outputs in found.values()}) == 1:
         found[TOGETHER] = _together(list(found.values()))
     return found
 
 
 def outputs_of_files(
-    a: Path, b: Path, references: Sequence[Path], source: Path | None = None
+    a: Path,
+    b: Path,
+    references: Sequence[Path],
+    source: Path | None = None,
+    tokenize: str = DEFAULT,
 ) -> Outputs:
     """Translations in two files, a line per sentence, and their references.
 
@@ -229,7 +251,7 @@ def outputs_of_files(
                 "line i of all files must be of the same sentence"
             )
     of_sentence = [list(lines) for lines in zip(*texts[2 : 2 + len(references)], strict=True)]
-    return Outputs(of_sentence, texts[0], texts[1], texts[-1] if source else None)
+    return Outputs(of_sentence, texts[0], texts[1], texts[-1] if source else None, tokenize)
 
 
 def _together(sets: Sequence[Outputs]) -> Outputs:
@@ -240,7 +262,15 @@ def _together(sets: Sequence[Outputs]) -> Outputs:
         [line for s in sets for line in s.a],
         [line for s in sets for line in s.b],
         [line for s in sources for line in s or ()] if None not in sources else None,
+        sets[0].tokenize,
     )
+
+
+def _tokenizer_of(run: Path, name: str) -> str:
+    """How the words of a test set were split when a run was evaluated."""
+    path = run / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return tokenizer_in(results.get(name, {}).get("bleu_signature") or "")
 
 
 def _stored(run: Path) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
+from nmt_ls.evaluation.tokenizers import bleu_tokenizer
 from nmt_ls.evaluation.translation import translation_metrics
 from nmt_ls.training.runs import LoadedRun
 
@@ -60,7 +61,9 @@ def beam_curve(run: LoadedRun, data: EvaluationSet, beams: Sequence[int]) -> lis
         outputs = Translator.of([run], decoding).translate_ids(
             [ids.tolist() for ids in data.source_ids]
         )
-        metrics = translation_metrics([t.text for t in outputs], data.references)
+        metrics = translation_metrics(
+            [t.text for t in outputs], data.references, tokenize=bleu_tokenizer(run.config)
+        )
         kept = ("bleu", "length_ratio", "empty_outputs")
         log_p = float(np.mean([t.log_prob for t in outputs]))
         curve.append({"beam": beam, **{k: metrics[k] for k in kept}, "mean_log_prob": log_p})
@@ -81,6 +84,8 @@ def strategies(
         outputs = Translator.of([run], decoding).translate_ids(
             [ids.tolist() for ids in data.source_ids]
         )
-        metrics = translation_metrics([t.text for t in outputs], data.references)
+        metrics = translation_metrics(
+            [t.text for t in outputs], data.references, tokenize=bleu_tokenizer(run.config)
+        )
         found[name] = {k: metrics[k] for k in ("bleu", "chrf", "length_ratio", "empty_outputs")}
     return found

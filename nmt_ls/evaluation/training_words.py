@@ -11,6 +11,7 @@ from nmt_ls.data.cache import cache_root, cached_folder, hash_of
 from nmt_ls.data.evaluation_sets import CORPUS_SEED
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import word_counts
+from nmt_ls.evaluation.tokenizers import DEFAULT, bleu_tokenizer
 from nmt_ls.training.runs import LoadedRun
 
 log = logging.getLogger("nmt_ls")
@@ -38,7 +39,7 @@ def training_word_counts(run: LoadedRun) -> Counter[str] | None:
 
 
 def count_training_words(run: LoadedRun) -> Counter[str]:
-    """How often each 13a token occurs on the target side of a run's training text.
+    """How often each token that BLEU counts occurs on the target side of a run's training text.
 
     The text as it stands, before filters and with `data.noise`; segmentation marks of pretokenized
     text are undone. Kept in the cache.
@@ -49,9 +50,12 @@ def count_training_words(run: LoadedRun) -> Counter[str]:
     data = run.config.data
     content = corpora.content_fingerprint(data.train, data, CORPUS_SEED, key="data.train")
     marks = [data.pretokenized, data.joiner if data.pretokenized else ""]
+    tokenize = bleu_tokenizer(run.config)
+    if tokenize != DEFAULT:
+        marks.append(tokenize)
 
     def build(folder: Path) -> None:
-        text = json.dumps(word_counts(_targets(run)), ensure_ascii=False)
+        text = json.dumps(word_counts(_targets(run), tokenize), ensure_ascii=False)
         (folder / "words.json").write_text(text, encoding="utf-8")
 
     name = f"words-{hash_of([FORMAT, content, *marks])}"

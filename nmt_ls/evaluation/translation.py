@@ -9,9 +9,23 @@ from typing import Any, Literal
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+from nmt_ls.evaluation.tokenizers import DEFAULT, tokenizer
+
 MetricName = Literal["bleu", "chrf", "ter"]
 
 _METRICS = {"bleu": BLEU, "chrf": CHRF, "ter": TER}
+
+
+def scorer_of(metric: MetricName, tokenize: str = DEFAULT, **options: Any) -> BLEU | CHRF | TER:
+    """sacreBLEU's metric with its defaults but for `options`; `tokenize` is BLEU's alone.
+
+    Raises:
+      UserError: the tokeniser cannot be had here.
+    """
+    if metric != "bleu":
+        return _METRICS[metric](**options)
+    tokenizer(tokenize)
+    return BLEU(tokenize=tokenize, **options)
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
@@ -53,19 +67,22 @@ def checked_streams(
     return reference_streams(references)
 
 
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+def corpus_bleu(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = DEFAULT
+) -> float:
     """The `bleu` of `translation_metrics` alone, in percent: what validation asks for."""
     streams = checked_streams(hypotheses, references)
-    return float(BLEU().corpus_score(list(hypotheses), streams).score)
+    return float(scorer_of("bleu", tokenize).corpus_score(list(hypotheses), streams).score)
 
 
 def translation_metrics(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
+    tokenize: str = DEFAULT,
     lowercase_tokenized: bool = False,
 ) -> dict[str, float | str]:
-    """Corpus scores with sacreBLEU's defaults (Post 2018): cased, 13a tokenisation, chrF2, TER.
+    """Corpus scores with sacreBLEU's defaults (Post 2018): cased BLEU, chrF2, TER.
 
     chrF2++ (Popović 2017) is chrF2 with word uni- and bigrams beside the characters.
 
@@ -73,6 +90,7 @@ def translation_metrics(
       hypotheses: N translations, detokenised.
       references: for each of the N sentences its raw references (one or more, see
         `reference_streams`).
+      tokenize: how BLEU splits words (`tokenizers.NAMES`).
       lowercase_tokenized: also give `bleu_lowercase_tokenized`, what many older papers report:
         lower-cased BLEU over the words between white space. Both sides are taken as they stand,
         so it is comparable only if the caller gives both as the same tokeniser left them; on
@@ -86,10 +104,16 @@ def translation_metrics(
 
     Raises:
       ValueError: no sentences, unequal numbers, or a sentence without reference.
+      UserError: the tokeniser cannot be had here.
     """
     streams = checked_streams(hypotheses, references)
     hypotheses = list(hypotheses)
-    scorers = {"bleu": BLEU(), "chrf": CHRF(), "chrf_plus_plus": CHRF(word_order=2), "ter": TER()}
+    scorers = {
+        "bleu": scorer_of("bleu", tokenize),
+        "chrf": CHRF(),
+        "chrf_plus_plus": CHRF(word_order=2),
+        "ter": TER(),
+    }
     if lowercase_tokenized:
         # force: that the text is tokenised is the point here, not a mistake to warn of.
         scorers["bleu_lowercase_tokenized"] = BLEU(lowercase=True, tokenize="none", force=True)
@@ -104,7 +128,10 @@ def translation_metrics(
 
 
 def sentence_statistics(
-    systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]], metric: MetricName
+    systems: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    metric: MetricName,
+    tokenize: str = DEFAULT,
 ) -> list[np.ndarray]:
     """The counts of each sentence whose sums decide a corpus score: what a bootstrap resamples.
 
@@ -115,6 +142,7 @@ def sentence_statistics(
       metric: `bleu` gives [N, 10]: hypothesis and reference length, 4 matched and 4 total n-gram
         counts; `chrf` gives [N, 18]: for each of 6 orders the n-grams of the hypothesis, of the
         reference and in both; `ter` gives [N, 2]: edits, and the mean length of the references.
+      tokenize: how BLEU splits words.
 
     Returns:
       One float64 array of counts per system.
@@ -122,7 +150,7 @@ def sentence_statistics(
     if not systems:
         return []
     # The counts have no public name in sacreBLEU; its own paired tests take them from here too.
-    scorer = _METRICS[metric](references=checked_streams(systems[0], references))
+    scorer = scorer_of(metric, tokenize, references=checked_streams(systems[0], references))
     scorer._force = True  # `translation_metrics` has warned of tokenised text already
     arrays = []
     for hypotheses in systems:

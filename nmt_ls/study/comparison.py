@@ -7,6 +7,7 @@ from typing import Any
 
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation import significance
+from nmt_ls.evaluation.tokenizers import tokenizer_in
 from nmt_ls.study.blocks import Measured, make_block
 from nmt_ls.study.measures import Counts, counts_of, joined, pool, reference_length
 from nmt_ls.study.strength import DEFAULT, strength_in
@@ -189,7 +190,14 @@ def _counts(group: Sequence[Run], name: str) -> dict[str, Counts]:
                 f"{stored[0]['run']} and {run['run']} were evaluated on different references of "
                 f"{name}; evaluate both again"
             )
-    found = counts_of([run["translations"][name] for run in stored], references)
+    measured = (run["results"].get(name) or {} for run in stored)
+    split = {tokenizer_in(results.get("bleu_signature") or "") for results in measured}
+    if len(split) > 1:
+        raise UserError(
+            f"the words of {name} were split in several ways for BLEU ({', '.join(sorted(split))});"
+            " evaluate all runs with one evaluation.bleu_tokenize"
+        )
+    found = counts_of([run["translations"][name] for run in stored], references, split.pop())
     return dict(zip([run["run"] for run in stored], found, strict=True))
 
 

@@ -9,7 +9,7 @@ from nmt_ls.config import Config
 from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
-from nmt_ls.evaluation.completeness import is_complete, other_decoding
+from nmt_ls.evaluation.completeness import is_complete, other_decoding, other_tokenizer
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
 from nmt_ls.training.checkpoints import average_steps, steps_in
@@ -121,6 +121,8 @@ def outdated(run_dir: Path, config: Config) -> str:
         found = done.get(name, {})
         if other := other_decoding(found, config):
             return f"{name} was evaluated with another {', '.join(f'decoding.{k}' for k in other)}"
+        if other_tokenizer(found, config):
+            return f"the words of {name} were split otherwise for BLEU ({found['bleu_signature']})"
         measured = str(found.get("checkpoint") or "")
         try:
             right = checkpoint_of(run_dir, config, measured) if measured else ""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from nmt_ls.evaluation.calibration import merge_reliability
 from nmt_ls.evaluation.likelihood import perplexity_of
 from nmt_ls.evaluation.risk_coverage import risk_coverage
+from nmt_ls.evaluation.tokenizers import DEFAULT
 from nmt_ls.evaluation.translation import (
     MetricName,
     scores_from_statistics,
@@ -181,10 +182,10 @@ def pool(
 
 
 def counts_of(
-    systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+    systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]], tokenize: str = DEFAULT
 ) -> list[Counts]:
-    """By metric, the counts of each sentence of each system."""
-    by_metric = {m: sentence_statistics(systems, references, m) for m in METRICS}
+    """By metric, the counts of each sentence of each system; `tokenize` splits words for BLEU."""
+    by_metric = {m: sentence_statistics(systems, references, m, tokenize) for m in METRICS}
     return [{m: arrays[i] for m, arrays in by_metric.items()} for i in range(len(systems))]
 
 

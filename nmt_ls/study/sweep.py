@@ -14,6 +14,7 @@ from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.completeness import decisive_decoding
 from nmt_ls.evaluation.formatting import number
+from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
 from nmt_ls.study.finished import is_evaluated, is_trained, outdated
@@ -49,6 +50,8 @@ def unfinished(config: Config, sweep_dir: Path, request: Request) -> list[Cell]:
         for cell in concerned:
             check_settings(cell.run_dir, cell.config)
         missing[:] = [cell for cell in mine if not _is_finished(cell)]
+        for name in sorted({bleu_tokenizer(cell.config) for cell in missing}):
+            tokenizer(name)  # before the training, not after it
         # Finished runs are not opened again, but new ones must not be compared with them if the
         # text has changed.
         keys = [data_key(cell.config) for cell in concerned]

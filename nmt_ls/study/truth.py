@@ -7,6 +7,7 @@ from nmt_ls.config import Config
 from nmt_ls.data.evaluation_sets import load_evaluation_set
 from nmt_ls.data.phrasebook import Phrasebook
 from nmt_ls.data.subwords import Subwords
+from nmt_ls.evaluation.tokenizers import bleu_tokenizer
 from nmt_ls.evaluation.translation import translation_metrics
 
 
@@ -26,7 +27,7 @@ def truth_of(config: Config, subwords: Subwords) -> dict[str, dict[str, Any]]:
         pairs = list(zip(data.sources, (r[0] for r in data.references), strict=True))
         truth = book.truth(pairs, lambda text: subwords.encode_target([text])[0][:-1])
         best = [book.best_translation(source) for source in data.sources]
-        metrics = translation_metrics(best, data.references)
+        metrics = translation_metrics(best, data.references, tokenize=bleu_tokenizer(config))
         found[name] = {
             "nll_floor": truth.nll_floor,
             "nll_oracle": truth.nll_oracle,
