@@ -5,7 +5,7 @@ devices it sums with `psum` over the axis `AXIS`, outside of whatever is differe
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,9 +31,15 @@ def initialise_hosts(
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (IndexError, RuntimeError, ValueError) as error:
+        named = None not in (coordinator, processes, process)
         raise UserError(
             f"the other hosts cannot be joined: {' '.join(str(error).split())[:300]}\n"
-            "where jax detects no cluster name --coordinator, --processes and --process on each"
+            + (
+                "is the coordinator's port free, and within reach of all of them?"
+                if named
+                else "where jax detects no cluster name --coordinator, --processes and --process on"
+                " each"
+            )
         ) from error
 
 
@@ -203,6 +209,24 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def equal_on_hosts(value: int) -> bool:
+    """Whether all hosts bring the same number below 2³¹; each must ask at the same point."""
+    largest, least = largest_on_hosts(value), -largest_on_hosts(-value)
+    return largest == least
+
+
+def of_main_host(values: Mapping[str, float]) -> dict[str, float]:
+    """What the main host brings under these names, for all; each must ask at the same point."""
+    if jax.process_count() == 1:
+        return dict(values)
+    from jax.experimental import multihost_utils
+
+    # As whole numbers: jax would round float64 to float32.
+    mine = np.array(list(values.values()), np.float64).view(np.int32)
+    theirs = np.ascontiguousarray(multihost_utils.broadcast_one_to_all(mine)).view(np.float64)
+    return dict(zip(values, theirs.tolist(), strict=True))
 
 
 def largest_on_hosts(value: int) -> int:

@@ -76,14 +76,17 @@ WORKER = """
 import os, signal, sys
 from pathlib import Path
 folder, port, process = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-from nmt_ls.parallel import initialise_hosts
+from nmt_ls.errors import UserError
+from nmt_ls.parallel import initialise_hosts, of_main_host
 initialise_hosts(f"localhost:{port}", 2, process)
 import jax
 assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 1, 2)
 from tiny import tiny_config, tiny_data, with_training
 from nmt_ls.training.checkpoints import steps_in
 from nmt_ls.training.trainer import Interrupted, fit
-config = tiny_config(folder, model={"dropout": 0.0}, devices=0, shapes=1, max_steps=20)
+config = tiny_config(
+    folder, model={"dropout": 0.0}, devices=0, shapes=1, max_steps=20, average_last=2
+)
 data = tiny_data(config)
 
 def validate(params, step):
@@ -99,6 +102,18 @@ except Interrupted as error:
 if process == 0:  # which writes
     assert steps_in(folder / "run" / "checkpoints")[-1] == 6
 assert fit(config, data, folder / "run") == 20
+
+# Each sees its own files.
+assert of_main_host({"nll": 0.1 + process, "bleu": -3.0}) == {"nll": 0.1, "bleu": -3.0}
+for longer, run_dir, why in (
+    (24, folder / ("run" if process == 0 else "elsewhere"), "would not go on from the same step"),
+    (24 + process, folder / "run", "were given different settings"),
+):
+    try:
+        fit(with_training(config, max_steps=longer), data, run_dir)
+        raise AssertionError
+    except UserError as error:
+        assert why in str(error), error
 """
 
 
@@ -109,7 +124,9 @@ def free_port() -> int:
 
 
 def test_two_processes_are_one_with_two_devices(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, model={"dropout": 0.0}, devices=2, shapes=1, max_steps=20)
+    config = tiny_config(
+        tmp_path, model={"dropout": 0.0}, devices=2, shapes=1, max_steps=20, average_last=2
+    )
     data = tiny_data(config)
     environment = {
         **os.environ,
@@ -133,10 +150,11 @@ def test_two_processes_are_one_with_two_devices(tmp_path: Path) -> None:
         for p in processes:
             p.kill()
     assert [p.returncode for p in processes] == [0, 0], "\n".join(errors)[-4000:]
-    two, one = (load_params(tmp_path / name, "last")[0] for name in ("run", "one"))
-    found = leaf_errors(two, one)
-    worst = max(found, key=found.get)
-    assert found[worst] <= 1e-5, (worst, found[worst])
+    for checkpoint in ("last", "average"):
+        two, one = (load_params(tmp_path / name, checkpoint)[0] for name in ("run", "one"))
+        found = leaf_errors(two, one)
+        worst = max(found, key=found.get)
+        assert found[worst] <= 1e-5, (checkpoint, worst, found[worst])
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [r["step"] for r in records] == list(range(1, 21)), "one host writes"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -112,6 +113,24 @@ def test_interrupted_and_continued(prepared, straight: Path, tmp_path: Path, num
     assert seen == [5]
     assert steps_logged(run) == list(range(1, 13))
     assert_same_end(run, straight)
+
+
+def test_a_signal_while_the_last_checkpoint_is_written(
+    prepared, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoints.save
+
+    def interrupted(self: Checkpoints, step: int, *rest: Any) -> None:
+        save(self, step, *rest)
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        fit(*prepared, run)
+    assert_same_end(run, straight)
+    assert fit(*prepared, run) == 12
 
 
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(

@@ -17,7 +17,7 @@ from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.losses import scheduled_smoothing
 from nmt_ls.messages import unheard
 from nmt_ls.outputs import write_beside
-from nmt_ls.parallel import is_main
+from nmt_ls.parallel import is_main, of_main_host
 from nmt_ls.training.checkpoints import Checkpoints
 from nmt_ls.training.metrics import MetricsLog
 from nmt_ls.training.progress import Interval, Progress, line_of
@@ -149,7 +149,9 @@ class Bookkeeping:
     ) -> bool:
         """Add a validation to the record; whether it is the best so far. `name` begins its line."""
         assert self.validate is not None
-        measured = self.validate(params, done)
+        # Each host measures for itself, to the last bit perhaps otherwise, and all must agree on
+        # what was best and when to stop.
+        measured = of_main_host(self.validate(params, done))
         record |= {f"validation_{metric}": value for metric, value in measured.items()}
         training = self.config.training
         value = measured[training.best_metric]

@@ -47,16 +47,25 @@ def _raise_if_not_the_files(error: Exception) -> None:
             raise OSError(number, " ".join(str(error).split())[:300]) from error
 
 
-def _quiet_options(**more: Any) -> ocp.CheckpointManagerOptions:
-    # State is replicated, so one host writes and reads for itself and waits for nobody.
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """State is replicated, so one host writes and reads for itself and waits for nobody."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+
+
+def _quiet_options() -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
-        max_to_keep=None,
-        create=False,
-        multiprocessing_options=ocp.options.MultiprocessingOptions(
-            primary_host=jax.process_index(), active_processes={jax.process_index()}
-        ),
-        **more,
+        max_to_keep=None, create=False, multiprocessing_options=_alone()
     )
+
+
+def _single() -> ocp.Checkpointer:
+    """For a checkpoint that is no step of a run."""
+    options = _alone()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def steps_in(directory: Path) -> list[int]:
@@ -227,7 +236,7 @@ def save_average(directory: Path, params: Mapping[str, np.ndarray], steps: list[
     directory = directory.absolute()
     final, beside = directory / "average", directory / "average.tmp"
     shutil.rmtree(beside, ignore_errors=True)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+    with _single() as writer:
         writer.save(
             beside,
             args=ocp.args.Composite(
@@ -247,7 +256,7 @@ def load_average(directory: Path) -> tuple[dict[str, np.ndarray], list[int]]:
     """(parameters, the steps they are the mean of) of `checkpoints/average/`."""
     path = directory.absolute() / "average"
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        with _single() as reader:
             restored = reader.restore(
                 path,
                 args=ocp.args.Composite(
@@ -267,7 +276,7 @@ def average_steps(directory: Path) -> list[int]:
     """The steps that `checkpoints/average/` is the mean of; none if that cannot be read."""
     path = directory.absolute() / "average"
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        with _single() as reader:
             restored = reader.restore(path, args=ocp.args.Composite(host=ocp.args.JsonRestore()))
         return restored["host"]["steps"]
     except Exception as error:  # whatever orbax and json make of torn files

@@ -102,6 +102,26 @@ class _Loop:
         return f"{run.run_dir.name}: " if len(self.runs) > 1 else ""
 
     def go(self) -> None:
+        """All steps that are left.
+
+        Raises:
+          Interrupted: a signal came; everything is saved.
+        """
+        self._steps()
+        # While the last checkpoint was written, say. It is not for whoever comes next.
+        self._end_if(self._signalled())
+
+    def _signalled(self) -> int:
+        """The signal that a host has got; each must ask at the same point."""
+        return largest_on_hosts(self.received[0] if self.received else 0)
+
+    def _end_if(self, signalled: int) -> None:
+        if signalled:
+            for run in self.runs:
+                run.checkpoints.wait()
+            raise Interrupted(signalled)
+
+    def _steps(self) -> None:
         training = self.training
         begin = self.runs[0].progress.step
         # Hosts come to know of a signal at different steps, and none may leave the others waiting
@@ -132,12 +152,9 @@ class _Loop:
             improved = self._record(done, logs, bool(validates))
             stop = self._stopped()
             # Looked at once: a signal after this ends the next step.
-            signalled = largest_on_hosts(self.received[0] if self.received else 0)
+            signalled = self._signalled()
             self._checkpoint(done, self.active if regular or stop or signalled else improved)
-            if signalled:
-                for run in self.runs:
-                    run.checkpoints.wait()
-                raise Interrupted(signalled)
+            self._end_if(signalled)
             if stop:
                 return
 

@@ -1,6 +1,8 @@
 """One run: resume, train, average."""
 
+import dataclasses
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from nmt_ls.config import Config
 from nmt_ls.data.batches import Batch, Batches
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.data.resampling import resampler
+from nmt_ls.errors import UserError
 from nmt_ls.model import DropoutRates
-from nmt_ls.parallel import barrier, is_main, to_host
+from nmt_ls.parallel import barrier, equal_on_hosts, is_main, to_host
 from nmt_ls.training.bookkeeping import (
     DIVERGED,
     Bookkeeping,
@@ -140,6 +143,30 @@ def lacks_average(config: Config, run_dir: Path) -> bool:
     return average_steps(directory)[-1:] != regular_steps(steps_in(directory), config)[-1:]
 
 
+def _check_hosts(config: Config, data: PreparedData, run_dir: Path, step: int) -> None:
+    """Check that all hosts are about to do the same: each sees its own files and options.
+
+    Raises:
+      UserError: they are not; said on all of them.
+    """
+    # What other runs are called may differ from host to host.
+    loss = dataclasses.replace(config.loss, graduated_run="", teacher_run="")
+    training = dataclasses.replace(config.training, init_from="")
+    # Not the digest of the text: `datasets` puts into it when a host has fetched it.
+    text = [len(data.train), data.report["tokens"], data.subwords.fingerprint]
+    same = [config.model, loss, training, config.seed, *text]
+    if not equal_on_hosts(zlib.crc32(repr(same).encode()) >> 1):
+        raise UserError(
+            "the hosts were given different settings or different text; start all of them with the"
+            " same configuration and the same files"
+        )
+    if not equal_on_hosts(step):
+        raise UserError(
+            f"the hosts would not go on from the same step; this one finds step {step} in {run_dir}"
+            "\ntrain in a --run-dir on a file system that all of them share"
+        )
+
+
 class _Trainer:
     """The devices' side of a run; a `Device` of the loop."""
 
@@ -167,6 +194,7 @@ class _Trainer:
             _, saved, host = found
             self.state = from_saved(saved, state)
             self.progress = Progress(**host)
+        _check_hosts(config, data, run_dir, self.progress.step)
         self.state = self.parallel.replicate(self.state)
         needed = loss_data(config.loss, lambda: self.stream.target.counts(sizes[1]), subwords.pad)
         if needed.prior is not None and is_main():
