@@ -225,6 +225,14 @@ def test_files_of_ones_own(run, tmp_path):
     assert data.references == [["w01"], ["w05"], ["w03 w02"]]
 
 
+def test_files_do_not_take_the_place_of_stored_sources(run, tmp_path):
+    files = [tmp_path / f"valid.source.{ending}" for ending in ("txt", "de")]
+    for file in files:
+        file.write_text("w01\n")
+    with pytest.raises(UserError, match=r"results of valid\.source would lie where a run keeps"):
+        files_as_set(run, files[0], files[1:])
+
+
 @pytest.mark.parametrize("name", ["valid", "validation"])
 def test_files_do_not_take_the_name_of_a_configured_set(run, tmp_path, name):
     place = {"valid": "data.tests.valid", "validation": "data.validation"}[name]

@@ -312,7 +312,7 @@ def test_sampling_needs_a_unigram_model() -> None:
 
 
 def test_words_are_the_vocabulary() -> None:
-    english = ["a b@@ c <unk>", "a </s> ▁x"]
+    english = ["a b@@ c <unk>", "a </s> ▁x", "x" * 70_000]  # some line of base64
     subwords = Subwords.train(
         lambda: english, lambda: ["a d@@"], SubwordsConfig(), pretokenized=True
     )

@@ -8,6 +8,7 @@ import pytest
 from tiny import MODEL, random_params, tiny_config, tiny_data
 
 from nmt_ls.config import DecodingConfig
+from nmt_ls.decoding.beam import Hypotheses
 from nmt_ls.decoding.mbr import MinimumBayesRisk
 from nmt_ls.decoding.rows import in_batches, pad_rows, padded_length
 from nmt_ls.decoding.scoring import Adjustment, batched_pairs, score_tokens
@@ -209,6 +210,16 @@ def test_token_log_probs_add_up(translator):
     for one in translator.translate(SENTENCES[:1], n_best=3)[0].n_best:
         assert len(one.token_log_probs) == len(one.tokens)
         assert sum(one.token_log_probs) == pytest.approx(one.log_prob, rel=1e-5)
+
+
+def test_rounding_makes_no_token_more_than_certain(translator):
+    far = np.float32([[-120.0, -119.99998, -121.0]])
+    found = Hypotheses(
+        np.full((1, 1, 3), 5), np.full((1, 1), -40.0), np.full((1, 1), -121.0),
+        np.full((1, 1), 3), far[None],
+    )  # fmt: skip
+    found_probs = translator._translation(found, 0, 1).token_log_probs
+    assert found_probs == (-120.0, 0.0, far[0, 2] - far[0, 1])
 
 
 def test_samples_do_not_depend_on_the_batch_or_the_block(translator):

@@ -44,6 +44,9 @@ def train_pieces(
     )
 
 
+_LONGEST_WORD = 2**16
+
+
 def train_words(sentences: Callable[[], Iterable[str]], config: SubwordsConfig, text: str) -> bytes:
     """A serialised model whose pieces are the whitespace tokens of the text, most frequent first.
 
@@ -55,9 +58,9 @@ def train_words(sentences: Callable[[], Iterable[str]], config: SubwordsConfig, 
         counts.update(sentence.split())
     for word in config.user_symbols:
         counts[word] += 1
-    # SentencePiece reserves these two characters, and `<unk>` and the like; such words stay
-    # unknown.
-    words = [word for word in counts if "▁" not in word and "▅" not in word]
+    # SentencePiece reserves these two characters, and `<unk>` and the like, and refuses all words
+    # for one that is longer; such words stay unknown.
+    words = [w for w in counts if "▁" not in w and "▅" not in w and len(w) <= _LONGEST_WORD]
     if not words:
         raise UserError(f"the {text} has no words to make a vocabulary of")
     words.sort(key=lambda word: (-counts[word], word))

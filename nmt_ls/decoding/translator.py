@@ -295,7 +295,8 @@ class Translator:
                 scores[k],
                 float(one.log_probs[k]),
                 tuple(ids[k]),
-                tuple(np.diff(one.paths[k, : one.lengths[k]], prepend=0).tolist()),
+                # A certain token's is 0, but for the rounding of two sums.
+                tuple(np.minimum(np.diff(one.paths[k, : one.lengths[k]], prepend=0), 0).tolist()),
             )
             for k in order
         )

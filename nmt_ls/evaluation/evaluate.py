@@ -230,6 +230,11 @@ def files_as_set(run: LoadedRun, source: Path, references: list[Path]) -> Evalua
       UserError: the configuration gives that name to other text, whose results would be replaced;
         what `corpora.load_pairs` raises.
     """
+    if source.stem.endswith(".source"):
+        raise UserError(
+            f"--source {source}: results of {source.stem} would lie where a run keeps the sources "
+            f"of {source.stem.removesuffix('.source')}\ncopy the file to another name"
+        )
     corpus = CorpusConfig(
         source=str(source.absolute()), target=tuple(str(r.absolute()) for r in references)
     )

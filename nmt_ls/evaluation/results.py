@@ -1,5 +1,6 @@
 """What an evaluation leaves behind: results.json, outputs for others to test again, a table."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from tabulate import tabulate
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.evaluation.evaluate import Evaluation
+from nmt_ls.file_lock import file_lock
 from nmt_ls.outputs import write_beside
 
 
@@ -46,12 +48,17 @@ def store_results(
     ]
     lines = [json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records]
     write_beside(folder / f"{data.name}.jsonl", "".join(lines))
-    path = run_dir / "results.json"
-    stored = json.loads(path.read_text()) if path.exists() else {}
     # Files are replaced one by one; this says whether the translations are those of the results.
     digest = digest_of(folder / f"{data.name}.txt")
-    stored[data.name] = finite(results) | {"translations_sha256": digest}
-    write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+    path = run_dir / "results.json"
+    with contextlib.ExitStack() as stack:
+        # Of two evaluations that end together neither loses its entry; where the file system has
+        # no locks one might.
+        with contextlib.suppress(OSError):
+            stack.enter_context(file_lock(run_dir / ".results.lock", wait=True))
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        stored[data.name] = finite(results) | {"translations_sha256": digest}
+        write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
 
 
 def digest_of(path: Path) -> str:

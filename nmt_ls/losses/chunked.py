@@ -95,7 +95,8 @@ def default_chunk_size(vocab_size: int) -> int:
 def even_chunk_size(rows: int, most: int) -> int:
     """Rows of each of the fewest equal chunks: what fills up the last one costs as much as rows.
 
-    On an accelerator a multiple of 8, which its products fill each chunk up to.
+    On an accelerator a multiple of 8, which its products fill each chunk up to: there a chunk may
+    have up to 7 rows more than `most`.
     """
     chunks = -(-max(rows, 1) // most)
     size = -(-max(rows, 1) // chunks)

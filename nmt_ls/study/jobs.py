@@ -73,8 +73,10 @@ def run_jobs(
                 if failed[-1].interrupted:
                     break
                 if (number := -process.returncode) > 0:  # what ends so cannot say why
+                    hint = ", for want of memory perhaps: fewer --jobs need less"
                     tell(
                         f"nmt-ls: {name} was ended by signal {number} ({signal.strsignal(number)})"
+                        f"{hint if number == signal.SIGKILL else ''}; the same command goes on"
                     )
             elif ended_well is not None:
                 ended_well(name)
