@@ -253,6 +253,19 @@ def test_what_is_in_a_file_counts_not_where_it_lies(tmp_path: Path, data: DataCo
     assert content_fingerprint(corpus, there, 1) != here
 
 
+@pytest.mark.parametrize("path", ["t.csv", "folder"])
+def test_a_file_that_was_replaced_by_one_of_its_time(
+    tmp_path: Path, data: DataConfig, path: str
+) -> None:
+    corpus = CorpusConfig(kind="datasets", path=path)
+    (tmp_path / "folder").mkdir()
+    for text in ("b", "c"):
+        for file in (tmp_path / "t.csv", tmp_path / "folder" / "train.csv"):
+            file.write_text(f"en,de\na,{text}\n")
+            os.utime(file, (1, 1))
+        assert rows_of(load_pairs(corpus, data, seed=1, key="data.train")) == [("a", [text])]
+
+
 def test_what_is_in_a_folder_counts_not_where_it_lies(tmp_path: Path, data: DataConfig) -> None:
     corpus = CorpusConfig(kind="datasets", path="here")
     (tmp_path / "here").mkdir()

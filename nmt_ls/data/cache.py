@@ -45,6 +45,16 @@ def hash_of_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def hashed_below(folder: Path) -> list[list[str]]:
+    """[name, digest] of each file below a folder; hidden and compiled ones do not count."""
+    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
+    return [
+        [name.as_posix(), hash_of_file(path)]
+        for name, path in sorted(files.items())
+        if name.suffix != ".pyc" and not any(part.startswith(".") for part in name.parts)
+    ]
+
+
 def cached_folder(
     folder: Path, build: Callable[[Path], None], log: Callable[[str], None] = lambda line: None
 ) -> Path:

@@ -21,6 +21,7 @@ from nmt_ls.data.cache import (
     cached_folder,
     hash_of,
     hash_of_file,
+    hashed_below,
     read_table,
     write_table,
 )
@@ -95,7 +96,7 @@ def content_fingerprint(corpus: CorpusConfig, data: DataConfig, seed: int, *, ke
         # Of files what is in them counts; datasets' own fingerprint changes as they are moved.
         found: Any = [hash_of_file(path) for path in hub.local_files(corpus, data)]
         if folder := hub.folder_of_files(corpus, data):
-            found = [corpus.name, corpus.split or _split_of(key), *_hashed_below(folder)]
+            found = [corpus.name, corpus.split or _split_of(key), *hashed_below(folder)]
         found = found or hub.load(corpus, data, key, _split_of(key))._fingerprint
         settings += [found, corpus.split, corpus.source, corpus.target, languages]
     elif corpus.kind == "sacrebleu":
@@ -103,19 +104,9 @@ def content_fingerprint(corpus: CorpusConfig, data: DataConfig, seed: int, *, ke
     else:
         from nmt_ls.data import phrasebook
 
-        settings += _hashed_below(Path(phrasebook.__file__).parent)
+        settings += hashed_below(Path(phrasebook.__file__).parent)
         settings += [corpus.grammar, corpus.split or _split_of(key), seed, _noise(data, key)]
     return hash_of(settings)
-
-
-def _hashed_below(folder: Path) -> list[list[str]]:
-    """[name, digest] of each file below a folder; hidden and compiled ones do not count."""
-    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
-    return [
-        [name.as_posix(), hash_of_file(path)]
-        for name, path in sorted(files.items())
-        if name.suffix != ".pyc" and not any(part.startswith(".") for part in name.parts)
-    ]
 
 
 def _key_of(corpus: CorpusConfig, data: DataConfig) -> str:

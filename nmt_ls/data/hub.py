@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nmt_ls.config import CorpusConfig, DataConfig
-from nmt_ls.data.cache import quiet_datasets
+from nmt_ls.data.cache import cache_root, hash_of, hash_of_file, hashed_below, quiet_datasets
 from nmt_ls.errors import UserError
 
 _BUILDERS = {
@@ -68,17 +68,31 @@ def _load(corpus: CorpusConfig, data: DataConfig, key: str, split: str) -> datas
     if _is_saved(local):
         return _saved(local, corpus, key, split)
     if local.is_dir():
-        return datasets.load_dataset(str(local), corpus.name or None, split=corpus.split or split)
+        return datasets.load_dataset(
+            str(local), corpus.name or None, split=corpus.split or split,
+            cache_dir=_own_cache(data, hashed_below(local)),
+        )  # fmt: skip
     if suffix in _BUILDERS:
         files = [str(path) for path in local_files(corpus, data)]
         if not files:
             raise UserError(f"{key}.path: no file {local} (data.root={data.root})")
         return datasets.load_dataset(
-            _BUILDERS[suffix], data_files=files, split=corpus.split or "train", **_OPTIONS[suffix]
-        )
+            _BUILDERS[suffix], data_files=files, split=corpus.split or "train",
+            cache_dir=_own_cache(data, [[path, hash_of_file(path)] for path in files]),
+            **_OPTIONS[suffix],
+        )  # fmt: skip
     if local.is_file():
         raise UserError(f"{key}.path: {local} is none of {', '.join(_BUILDERS)}")
     return datasets.load_dataset(corpus.path, corpus.name or None, split=corpus.split or split)
+
+
+def _own_cache(data: DataConfig, content: list[list[str]]) -> str:
+    """Where `datasets` is to keep its copy of local files: by what is in them.
+
+    It goes by names and times, and would give back the old rows of a file that was replaced by one
+    of the same time, as `rsync -a` and images of containers do.
+    """
+    return str(cache_root(data) / "datasets" / hash_of(content))
 
 
 def local_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
