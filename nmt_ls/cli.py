@@ -48,6 +48,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from nmt_ls.config_languages import bleu_tokenizer
     from nmt_ls.decoding.files import read_lines
     from nmt_ls.evaluation.breakdown import word_counts
     from nmt_ls.evaluation.evaluate import (
@@ -57,7 +58,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         test_sets,
     )
     from nmt_ls.evaluation.results import finite, results_table, store_results
-    from nmt_ls.evaluation.tokenizers import bleu_tokenizer
     from nmt_ls.evaluation.training_sample import training_sample
     from nmt_ls.evaluation.training_words import training_word_counts
 

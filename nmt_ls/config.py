@@ -60,9 +60,10 @@ class DataConfig:
     root: str = "."
     """Relative paths of the corpora below start here. `${NAME:-default}` reads the environment."""
     source_language: str = "en"
-    """Language code of the source side, for reports."""
+    """Language code of the source side: in reports, and a usual name of its column."""
     target_language: str = "de"
-    """Language code of the target side, for reports."""
+    """Language code of the target side: in reports, a usual name of its column, and how BLEU splits
+    words (`evaluation.bleu_tokenize`)."""
     train: CorpusConfig = CorpusConfig()
     """Training pairs."""
     validation: CorpusConfig | None = None
@@ -85,7 +86,8 @@ class DataConfig:
     num_proc: Positive = 1
     """Threads that tokenise."""
     cache_dir: str = ""
-    """Where tokenised tables are cached; empty: `$NMT_LS_CACHE`, else `~/.cache/nmt_ls`."""
+    """Where tokenised tables, and the copies that `datasets` makes of local files, are cached;
+    empty: `$NMT_LS_CACHE`, else `~/.cache/nmt_ls`."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -344,7 +346,8 @@ class DecodingConfig:
     epsilon_cut: Rate = 0.0
     """sample, mbr: draw among tokens of at least this probability (ε-sampling)."""
     utility: Literal["chrf", "bleu"] = "chrf"
-    """mbr: sentence-level chrF2, or BLEU with its smoothing."""
+    """mbr: sentence-level chrF2, or BLEU with its smoothing, of 13a words: not for Chinese and
+    other text without spaces."""
     seed: Seed = 1
     """sample, mbr: of the draws."""
     batch_sentences: Positive = 64

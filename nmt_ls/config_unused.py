@@ -48,6 +48,10 @@ def _unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
         if not reads(_value(config, other)):
             why = f"with {other}={shown(_value(config, other))}"
             unread[key] = (_value(config, key), _value(Config(), key), why)
+    if config.evaluation.strategies:  # which draw
+        unread.pop("decoding.seed", None)
+    if "mbr" in config.evaluation.strategies:
+        unread.pop("decoding.samples", None)
     for key, corpus in corpora(config).items():
         of_others = [name for name, kinds in _READ_BY.items() if corpus.kind not in kinds]
         note(key, corpus, of_others, f"with {key}.kind={corpus.kind}")

@@ -69,7 +69,7 @@ def test_host_values_of_a_damaged_one(tmp_path: Path) -> None:
     directory = saved(tmp_path, 4)
     for file in (directory / "4" / "host").iterdir():
         file.write_bytes(b"")
-    refused = pytest.raises(UserError, match=r"checkpoint .*/4 is damaged; delete it")
+    refused = pytest.raises(UserError, match=r"checkpoint .*/4 is damaged; `nmt-ls train` goes on")
     with contextlib.closing(Checkpoints(directory)) as checkpoints, refused:
         checkpoints.host(4)
 

@@ -281,6 +281,14 @@ def test_settings_that_nothing_reads(
     assert config_files.load_config(tmp_path / "config.yaml") == config
 
 
+def test_settings_that_other_strategies_read(small: Path) -> None:
+    given = ["decoding.samples=8", "decoding.seed=3", "evaluation.strategies=[mbr]"]
+    assert check_unused([config_files.load_config(small, given)]) == []
+    given[-1] = "evaluation.strategies=[sample]"
+    told = ["decoding.samples=8 has no effect with decoding.strategy=beam"]
+    assert check_unused([config_files.load_config(small, given)]) == told
+
+
 def test_settings_that_some_runs_of_a_sweep_read(small: Path) -> None:
     def unused(*settings: dict[str, object]) -> list[str]:
         return check_unused([config_files.with_settings(base, given) for given in settings])

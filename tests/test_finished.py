@@ -242,7 +242,7 @@ def test_a_damaged_last_checkpoint_is_named(measured, tmp_path):
     measured(run_dir, "3")
     for file in (run_dir / "checkpoints" / "6" / "host").iterdir():
         file.write_bytes(b"")
-    assert "6 is damaged; delete it" in outdated(run_dir, config)
+    assert "6 is damaged; `nmt-ls train` goes on" in outdated(run_dir, config)
     training = dataclasses.replace(config.training, patience=1, max_steps=9)
     stopping = dataclasses.replace(config, training=training)
     assert not is_over(run_dir, stopping)

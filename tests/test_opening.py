@@ -16,6 +16,7 @@ from nmt_ls.data.prepare import PreparedData
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.study.runs import _inputs_of, train_run
+from nmt_ls.training.lock import LOCK, RESULTS_LOCK
 from nmt_ls.training.opening import begun_subwords, open_run
 from nmt_ls.training.runs import LoadedRun
 from nmt_ls.training.trainer import fit
@@ -224,6 +225,12 @@ def test_without_a_checkpoint_it_begins_anew(prepared, tmp_path: Path) -> None:
     text = dataclasses.replace(data, fingerprint="0" * 32, text="0" * 32)
     open_run(tmp_path, other, text)
     assert json.loads((tmp_path / "data.json").read_text())["fingerprint"] == "0" * 32
+
+
+def test_an_emptied_folder_with_its_locks(prepared, tmp_path: Path) -> None:
+    for lock in (LOCK, RESULTS_LOCK):
+        (tmp_path / lock).touch()
+    open_run(tmp_path, *prepared)
 
 
 def test_killed_before_it_had_a_configuration(prepared, tmp_path: Path) -> None:

@@ -352,6 +352,20 @@ def test_whose_the_subwords_are() -> None:
     assert given_subwords(tuned) == {"training.init_from": "i"}
 
 
+def test_a_folder_that_another_has_built_meanwhile(tmp_path: Path) -> None:
+    def slow(building: Path) -> None:
+        # Who may not write the lock's file builds beside us.
+        cache.cached_folder(tmp_path / "other", build)
+        (tmp_path / "other").rename(tmp_path / "found")
+        build(building)
+
+    def build(building: Path) -> None:
+        (building / "a").write_text("a")
+
+    assert cache.cached_folder(tmp_path / "found", slow) == tmp_path / "found"
+    assert not list(tmp_path.glob(".*building*"))
+
+
 def test_where_nothing_can_be_locked_each_builds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,12 @@ import pytest
 import sacrebleu
 
 from nmt_ls.config import Config, DataConfig, EvaluationConfig
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation import tokenizers
 from nmt_ls.evaluation.breakdown import by_length, by_word_frequency, word_counts
 from nmt_ls.evaluation.completeness import is_complete
-from nmt_ls.evaluation.tokenizers import NAMES, bleu_tokenizer, tokenizer, tokenizer_in
+from nmt_ls.evaluation.tokenizers import NAMES, tokenizer, tokenizer_in
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,
@@ -30,7 +31,8 @@ def config_of(language: str, **evaluation: str) -> Config:
 @pytest.mark.parametrize(
     ("language", "name"),
     [("de", "13a"), ("zh", "zh"), ("zh-CN", "zh"), ("zh_Hant", "zh"), ("ja", "ja-mecab"),
-     ("KO", "ko-mecab"), ("zhx", "13a"), ("", "13a")],
+     ("KO", "ko-mecab"), ("zho_Hans", "zh"), ("cmn", "zh"), ("jpn", "ja-mecab"),
+     ("zhx", "13a"), ("", "13a")],
 )  # fmt: skip
 def test_by_the_language(language: str, name: str) -> None:
     assert bleu_tokenizer(config_of(language)) == name
@@ -80,7 +82,7 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error.value).splitlines() == [
         "sacreBLEU cannot split words by ja-mecab here: Japanese needs more. pip install"
         " sacrebleu[ja]",
-        "or choose another: --set evaluation.bleu_tokenize=char",
+        "or choose another, such as evaluation.bleu_tokenize=char",
     ]
     with pytest.raises(UserError, match=f"'kana'; choose of {', '.join(NAMES)}"):
         tokenizer("kana")

@@ -85,8 +85,8 @@ def cached_folder(
             _seal(building)
             try:
                 building.rename(folder)
-            except OSError:  # another was faster
-                if alone or not _is_intact(folder):
+            except OSError:  # another was faster, who may not write our lock
+                if not _is_intact(folder):
                     raise
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt_ls.config import Config, DecodingConfig
-from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer_in
+from nmt_ls.config_languages import bleu_tokenizer
+from nmt_ls.evaluation.tokenizers import tokenizer_in
 
 
 def decisive_decoding(config: Config) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt_ls.config import Config, CorpusConfig
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now, load_evaluation_set
 from nmt_ls.data.prepare import PreparedData
 from nmt_ls.data.subwords import Subwords
@@ -29,7 +30,7 @@ from nmt_ls.evaluation.likelihood import likelihood, nll_per_token, perplexity_o
 from nmt_ls.evaluation.projection import projection
 from nmt_ls.evaluation.risk_coverage import risk_coverage
 from nmt_ls.evaluation.search_health import beam_curve, empty_translations, strategies
-from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer
+from nmt_ls.evaluation.tokenizers import tokenizer
 from nmt_ls.evaluation.translation import (
     corpus_bleu,
     scores_from_statistics,

@@ -269,8 +269,11 @@ def _together(sets: Sequence[Outputs]) -> Outputs:
 def _tokenizer_of(run: Path, name: str) -> str:
     """How the words of a test set were split when a run was evaluated."""
     path = run / "results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return tokenizer_in(results.get(name, {}).get("bleu_signature") or "")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return tokenizer_in(results.get(name, {}).get("bleu_signature") or "")
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"{path} is damaged; `nmt-ls evaluate {run}` writes it anew") from None
 
 
 def _stored(run: Path) -> list[str]:

@@ -15,6 +15,7 @@ from nmt_ls.data.subwords import Subwords
 from nmt_ls.evaluation.evaluate import Evaluation
 from nmt_ls.file_lock import file_lock
 from nmt_ls.outputs import write_beside
+from nmt_ls.training.lock import RESULTS_LOCK
 
 
 def store_results(
@@ -55,7 +56,7 @@ def store_results(
         # Of two evaluations that end together neither loses its entry; where the file system has
         # no locks one might.
         with contextlib.suppress(OSError):
-            stack.enter_context(file_lock(run_dir / ".results.lock", wait=True))
+            stack.enter_context(file_lock(run_dir / RESULTS_LOCK, wait=True))
         stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         stored[data.name] = finite(results) | {"translations_sha256": digest}
         write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")

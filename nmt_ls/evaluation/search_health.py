@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.decoding.scoring import score_tokens
 from nmt_ls.decoding.translator import Translation, Translator
-from nmt_ls.evaluation.tokenizers import bleu_tokenizer
 from nmt_ls.evaluation.translation import translation_metrics
 from nmt_ls.training.runs import LoadedRun
 

@@ -11,24 +11,12 @@ from typing import get_args
 
 from sacrebleu.metrics import BLEU
 
-from nmt_ls.config import BleuTokenizer, Config
+from nmt_ls.config import BleuTokenizer
 from nmt_ls.errors import UserError
 
 DEFAULT = "13a"
 
 NAMES = tuple(name for name in get_args(BleuTokenizer) if name != "auto")
-
-_BY_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
-"""sacreBLEU's own choice for its test sets."""
-
-
-def bleu_tokenizer(config: Config) -> str:
-    """The name of the tokeniser that a run's BLEU is to be of."""
-    named = config.evaluation.bleu_tokenize
-    if named != "auto":
-        return named
-    language = re.split(r"[-_]", config.data.target_language.lower())[0]
-    return _BY_LANGUAGE.get(language, DEFAULT)
 
 
 def tokenizer_in(signature: str) -> str:
@@ -54,5 +42,5 @@ def tokenizer(name: str) -> Callable[[str], str]:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"sacreBLEU cannot split words by {name} here: {why}\n"
-            "or choose another: --set evaluation.bleu_tokenize=char"
+            "or choose another, such as evaluation.bleu_tokenize=char"
         ) from error

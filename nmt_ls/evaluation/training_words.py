@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data import corpora
 from nmt_ls.data.cache import cache_root, cached_folder, hash_of
 from nmt_ls.data.evaluation_sets import CORPUS_SEED
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import word_counts
-from nmt_ls.evaluation.tokenizers import DEFAULT, bleu_tokenizer
+from nmt_ls.evaluation.tokenizers import DEFAULT
 from nmt_ls.training.runs import LoadedRun
 
 log = logging.getLogger("nmt_ls")

@@ -10,11 +10,12 @@ from typing import Any
 
 from nmt_ls.config import Config
 from nmt_ls.config_files import load_resolved
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.completeness import decisive_decoding
 from nmt_ls.evaluation.formatting import number
-from nmt_ls.evaluation.tokenizers import bleu_tokenizer, tokenizer
+from nmt_ls.evaluation.tokenizers import tokenizer
 from nmt_ls.parallel import is_main
 from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
 from nmt_ls.study.finished import is_evaluated, is_trained, outdated

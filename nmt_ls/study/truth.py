@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 from nmt_ls.config import Config
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data.evaluation_sets import load_evaluation_set
 from nmt_ls.data.phrasebook import Phrasebook
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.evaluation.tokenizers import bleu_tokenizer
 from nmt_ls.evaluation.translation import translation_metrics
 
 

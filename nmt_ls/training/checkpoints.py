@@ -205,8 +205,8 @@ class Checkpoints:
         except Exception as error:
             _raise_if_not_the_files(error)
             raise UserError(
-                f"checkpoint {self.directory / str(step)} is damaged; delete it, and training goes"
-                " on from the one before"
+                f"checkpoint {self.directory / str(step)} is damaged; `nmt-ls train` goes on from"
+                " the one before, if there is one"
             ) from error
         return {k: v for k, v in host.items() if k != "checksum"}
 

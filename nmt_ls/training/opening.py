@@ -15,7 +15,7 @@ from nmt_ls.model.attention import has_cudnn
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.bookkeeping import DIVERGED
 from nmt_ls.training.checkpoints import Checkpoints, checksum, steps_in
-from nmt_ls.training.lock import LOCK
+from nmt_ls.training.lock import LOCK, RESULTS_LOCK
 from nmt_ls.training.optimizer import depends_on_max_steps
 from nmt_ls.training.progress import Progress
 from nmt_ls.training.runs import LoadedRun, environment
@@ -217,7 +217,7 @@ def _may_be_begun(run_dir: Path) -> bool:
         raise UserError(f"{run_dir} is a file; choose another --run-dir")
     if not (run_dir / "config.yaml").exists():
         return all(
-            found.name == LOCK
+            found.name in (LOCK, RESULTS_LOCK)
             or any(found.name == name or _is_unfinished(found.name, name) for name in _FIRST_FILES)
             for found in run_dir.iterdir()
         )

@@ -24,7 +24,13 @@ from nmt_ls.training.bookkeeping import (
     as_saved,
     strength_of,
 )
-from nmt_ls.training.checkpoints import Checkpoints, average_steps, set_average_aside, steps_in
+from nmt_ls.training.checkpoints import (
+    Checkpoints,
+    average_steps,
+    checksum,
+    set_average_aside,
+    steps_in,
+)
 from nmt_ls.training.interruption import Interrupted
 from nmt_ls.training.lock import alone_in
 from nmt_ls.training.loop import train
@@ -143,22 +149,34 @@ def lacks_average(config: Config, run_dir: Path) -> bool:
     return average_steps(directory)[-1:] != regular_steps(steps_in(directory), config)[-1:]
 
 
-def _check_hosts(config: Config, data: PreparedData, run_dir: Path, step: int) -> None:
+def _check_hosts(
+    config: Config,
+    data: PreparedData,
+    run_dir: Path,
+    step: int,
+    initial_params: dict[str, np.ndarray] | None,
+    teacher: LoadedRun | None,
+) -> None:
     """Check that all hosts are about to do the same: each sees its own files and options.
 
     Raises:
       UserError: they are not; said on all of them.
     """
+    if jax.process_count() == 1:
+        return
     # What other runs are called may differ from host to host.
     loss = dataclasses.replace(config.loss, graduated_run="", teacher_run="")
     training = dataclasses.replace(config.training, init_from="")
     # Not the digest of the text: `datasets` puts into it when a host has fetched it.
-    text = [len(data.train), data.report["tokens"], data.subwords.fingerprint]
-    same = [config.model, loss, training, config.seed, *text]
+    drawn = [config.subwords.sampling_candidates, config.subwords.sampling_alpha]
+    text = [len(data.train), data.report["tokens"], data.subwords.fingerprint, *drawn]
+    text += [data.validation is not None]
+    params = [checksum(p) for p in (initial_params, teacher.params if teacher else None)]
+    same = [config.model, loss, training, config.seed, *text, *params]
     if not equal_on_hosts(zlib.crc32(repr(same).encode()) >> 1):
         raise UserError(
-            "the hosts were given different settings or different text; start all of them with the"
-            " same configuration and the same files"
+            "the hosts were given different settings, text or runs to begin with; start all of"
+            " them with the same configuration and the same files"
         )
     if not equal_on_hosts(step):
         raise UserError(
@@ -194,7 +212,7 @@ class _Trainer:
             _, saved, host = found
             self.state = from_saved(saved, state)
             self.progress = Progress(**host)
-        _check_hosts(config, data, run_dir, self.progress.step)
+        _check_hosts(config, data, run_dir, self.progress.step, initial_params, teacher)
         self.state = self.parallel.replicate(self.state)
         needed = loss_data(config.loss, lambda: self.stream.target.counts(sizes[1]), subwords.pad)
         if needed.prior is not None and is_main():

@@ -63,9 +63,9 @@ _COMPILERS = {
 
 TARGETS = tuple(_COMPILERS)
 
-MEMORY = {"h100": 80e9, "v5e": 16e9}
-"""Bytes of a device, by its maker's figure. A program has somewhat less, and on GPUs jax takes no
-more than three quarters unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""
+MEMORY = {"h100": 0.75 * 80e9, "v5e": 16e9}
+"""Bytes of a device that jax takes, by its maker's figure: of a GPU's three quarters, unless
+XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise. The runtime keeps a little of it."""
 
 
 class Compiled(NamedTuple):
