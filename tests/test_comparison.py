@@ -230,6 +230,18 @@ def test_a_run_that_is_not_evaluated_on_all_sets_is_left_out_and_named():
     assert block["by_smoothing"]["0.1"]["seeds"] == [1]
 
 
+def test_nothing_is_decided_on_sets_of_ones_own(caplog):
+    """As `nmt-ls evaluate RUN --source … --beam 1` stores them, of some runs or of all."""
+    runs = [run | {"own": ["mine"]} for run in made_up_sweep(tests=("flickr", "mine"))]
+    found = compare(runs, samples=20)
+    assert found["pooled"][""]["tests"] == ["flickr"]
+    assert found["tests"]["flickr"]["decision"] is not None
+    assert found["tests"]["mine"]["decision"] is None
+    runs[0]["references"] = runs[0]["references"] | {"mine": [["x"]] * 40}
+    assert list(compare(runs, samples=20)["tests"]) == ["flickr"]
+    assert "mine is left out: " in caplog.text
+
+
 def test_sets_that_no_run_has_all_of_are_not_pooled():
     runs = made_up_sweep((0.0, 0.1), (1, 2, 3), tests=("a", "b", "c"))
     for place, run in enumerate(runs):

@@ -125,6 +125,15 @@ def test_more_steps_under_a_schedule_of_epsilon(prepared, tmp_path: Path) -> Non
         open_run(tmp_path, with_training(config, max_steps=14), data)
 
 
+def test_fewer_steps_than_are_done(prepared, tmp_path: Path) -> None:
+    config, data = prepared
+    begin(tmp_path, config, data)
+    (tmp_path / "checkpoints" / "12").mkdir()
+    with pytest.raises(UserError, match=r"is at step 12, beyond training\.max_steps=9\nraise it"):
+        open_run(tmp_path, with_training(config, max_steps=9), data)
+    open_run(tmp_path, with_training(config, max_steps=14), data)
+
+
 def test_other_text_is_refused(prepared, tmp_path: Path) -> None:
     config, data = prepared
     begin(tmp_path, config, data)

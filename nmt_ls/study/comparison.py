@@ -1,6 +1,7 @@
 """What smoothing did: finished runs → means, intervals, differences, and what they decide."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ FORMAT_VERSION = 2
 __all__ = ["compare", "headline", "results_csv", "sentence", "table"]
 
 PRIMARY = 0.1
+
+log = logging.getLogger("nmt_ls")
 
 VALIDATION = "validation"
 """Checkpoints, temperature and un-mixing are chosen on it: it is no test set to decide on."""
@@ -38,8 +41,9 @@ def compare(
         configuration's `loss.kind`; absent: label_smoothing), `seed`, `run` (directory name),
         `results` (as in results.json), `translations`, `references` and `confidences` (log p
         per token of each translation; absent: their AURC is not pooled) by test set,
-        `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing), and
-        `truth`, as below but per token of the run's own subwords.
+        `settings`, what else a grid varies (`{"model.dropout": 0.3}`; absent: nothing), `own`,
+        test sets on which nothing is decided (absent: none), and `truth`, as below but per token
+        of the run's own subwords.
       baseline: the ε that the others are compared with; None: 0 where it was run, else the
         smallest. Runs of settings without it are compared with what None says.
       truth: for the built-in corpus, what the true distribution gets, by test set
@@ -94,8 +98,17 @@ def compare(
         said = [run.get("truth", known) for run in group]
         known = said[0] if said.count(said[0]) == len(said) else {}
         names = list(dict.fromkeys(name for run in group for name in run["results"]))
-        counts = {name: _counts(group, name) for name in names}
-        chosen = _pooled_tests(group, names)
+        own = {name for run in group for name in run.get("own", ())}
+        counts = {}
+        for name in list(names):
+            try:
+                counts[name] = _counts(group, name)
+            except UserError as error:
+                if name not in own:
+                    raise
+                log.warning("%s is left out: %s", name, error)
+                names.remove(name)
+        chosen = _pooled_tests(group, [name for name in names if name not in own])
         about = {"settings": settings, "loss": group[0].get("loss", DEFAULT), "primary": primary}
         for name in names:
             block = _block(group, [name], counts, known, chosen == [name], options)

@@ -13,11 +13,11 @@ from nmt_ls.config_files import load_resolved
 from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
-from nmt_ls.evaluation.completeness import decisive_decoding
 from nmt_ls.evaluation.formatting import number
 from nmt_ls.evaluation.tokenizers import tokenizer
 from nmt_ls.parallel import is_main
-from nmt_ls.study.comparison import Run, compare, sentence, settings_text, table
+from nmt_ls.study.alike import refuse_other_tests, refuse_unlike
+from nmt_ls.study.comparison import VALIDATION, compare, sentence, table
 from nmt_ls.study.finished import is_evaluated, is_trained, outdated
 from nmt_ls.study.plan import Cell, Request, chosen, make_plan
 from nmt_ls.study.plan_file import read_plan
@@ -197,6 +197,8 @@ def report(sweep_dir: Path) -> str:
         if why := outdated(sweep_dir / run["run"], config):
             log.warning("%s is left out: %s; `nmt-ls sweep` finishes it", run["run"], why)
             continue
+        # Measured by hand, whenever and however: shown, but nothing is decided on them.
+        run["own"] = sorted(set(run["results"]) - {*config.data.tests, VALIDATION})
         runs.append(run)
         configs.append(config)
     if not runs:
@@ -206,9 +208,10 @@ def report(sweep_dir: Path) -> str:
     missing = [entry["run"] for entry in planned if entry["run"] not in done]
     if missing:
         log.info("%d of %d runs are missing: %s", len(missing), len(planned), ", ".join(missing))
-    _refuse_unlike(runs, configs)
+    refuse_unlike(runs, configs)
     truths: dict[str, dict[str, dict[str, Any]]] = {}
     subwords = [Subwords.load(sweep_dir / run["run"]) for run in runs]
+    refuse_other_tests(runs, configs, subwords)
     for run, config, pieces in zip(runs, configs, subwords, strict=True):
         run["loss"] = config.loss.kind
         tests_and_pieces = f"{config.data.tests} {pieces.fingerprint}"
@@ -245,31 +248,3 @@ def report_of_others(sweep_dir: Path) -> None:
             log.warning("%s", error)
         else:
             log.info("the others are compared in %s", sweep_dir / "report.md")
-
-
-def _refuse_unlike(runs: Sequence[Run], configs: Sequence[Config]) -> None:
-    """Nothing, unless runs of the same settings had other steps, averages or decoding.
-
-    Raises:
-      UserError: it names two that did, and in what.
-    """
-    firsts: dict[str, tuple[str, Config]] = {}
-    for run, config in zip(runs, configs, strict=True):
-        name, first = firsts.setdefault(settings_text(run["settings"]), (run["run"], config))
-        theirs, ours = _treatment(first), _treatment(config)
-        if config.training.patience and first.training.patience:
-            del theirs["training.max_steps"]
-        differing = [key for key in theirs if key in ours and theirs[key] != ours[key]]
-        if differing:
-            told = "; ".join(f"{key}: {theirs[key]} and {ours[key]}" for key in differing)
-            raise UserError(
-                f"{name} and {run['run']} differ in {told}, so that they cannot be compared\n"
-                "`nmt-ls sweep` with one configuration brings them together"
-            )
-
-
-def _treatment(config: Config) -> dict[str, Any]:
-    training = {name: getattr(config.training, name) for name in ("max_steps", "average_last")}
-    return {f"training.{name}": value for name, value in training.items()} | {
-        f"decoding.{name}": value for name, value in decisive_decoding(config).items()
-    }

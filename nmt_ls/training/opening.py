@@ -67,14 +67,22 @@ def check_settings(run_dir: Path, config: Config) -> None:
     """Check that a directory may be this configuration's run: made, or continued.
 
     Raises:
-      UserError: it belongs to another one, of which the settings that differ are named, or holds
-        something else.
+      UserError: it belongs to another one, of which the settings that differ are named, is beyond
+        `training.max_steps`, or holds something else.
     """
     if _may_be_begun(run_dir):
         return
     if not (run_dir / "config.yaml").exists():
         raise UserError(f"{run_dir} is not empty and has no config.yaml; choose another --run-dir")
     refused = _refused(run_dir, config)
+    reached = steps_in(run_dir / "checkpoints")[-1:]
+    if reached and reached[0] > config.training.max_steps:
+        # It cannot go back, and would be compared with others as if it had.
+        raise UserError(
+            f"{run_dir} is at step {reached[0]}, beyond"
+            f" training.max_steps={config.training.max_steps}\n"
+            "raise it, or choose another --run-dir"
+        )
     if refused:
         shown = "; ".join(f"{k} is {a!r} there and {b!r} here" for k, a, b in refused[:4])
         more = f" (and {len(refused) - 4} more)" if len(refused) > 4 else ""
