@@ -310,6 +310,21 @@ def test_of_two_first_plans_the_later_joins_the_earlier(tmp_path, monkeypatch):
     assert read_plan(tmp_path) == [cell.entry for cell in cells]
 
 
+def test_what_another_call_adds_while_this_one_checks_is_kept(tmp_path):
+    planned(tmp_path, smoothing=[0], seeds=1)
+    looks = []
+
+    def slow(cells):
+        if not looks:
+            planned(tmp_path, smoothing=[0, 0.2], seeds=1)
+        looks.append(len(cells))
+
+    cells = make_plan(BASE, tmp_path, Request(smoothing=[0, 0.1], seeds=1), slow)
+    assert names(cells) == [f"smoothing_{e}_seed_1" for e in ("0.0", "0.2", "0.1")]
+    assert read_plan(tmp_path) == [cell.entry for cell in cells]
+    assert looks == [2, 3]
+
+
 def test_plans_written_at_the_same_time_are_identical_and_whole(tmp_path):
     found = []
     threads = [

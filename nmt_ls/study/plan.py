@@ -165,7 +165,10 @@ def make_plan(
             check(cells)
         title = config.name or sweep_dir.resolve().name
         text = json.dumps({"title": title, "runs": entries}, indent=1, ensure_ascii=False) + "\n"
-        if text == before or write_plan(path, text, new=before is None):
+        if text == before:
+            break
+        # `check` may have taken its time, in which another call has added to the plan.
+        if text_of(path) == before and write_plan(path, text, new=before is None):
             break
     _tell_differences(path, there, entries, requested, request)
     return cells
