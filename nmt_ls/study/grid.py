@@ -104,11 +104,22 @@ def _as_resolved(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
     return resolved
 
 
-def run_name(label_smoothing: float, seed: int, settings: Mapping[str, Any] | None = None) -> str:
+def run_name(
+    label_smoothing: float,
+    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    hashed: bool = False,
+) -> str:
     """The directory of one run within its sweep, safe in a file system.
 
     `smoothing_0.1_seed_1`, with settings `model.dropout=0.3__smoothing_0.1_seed_1`; one that would
     be too long is cut, with a hash of what was there.
+
+    Args:
+      label_smoothing, seed, settings: of the run.
+      hashed: have the hash of the settings in any case: other settings have the name without it,
+        as 日本 and 中国 both are `--` where only ASCII is safe.
     """
     name = f"smoothing_{label_smoothing}_seed_{seed}"
     if not settings:
@@ -116,7 +127,7 @@ def run_name(label_smoothing: float, seed: int, settings: Mapping[str, Any] | No
     text = "__".join(f"{key}={_plain(value)}" for key, value in sorted(settings.items()))
     safe = re.sub(r"[^A-Za-z0-9._=+-]", "-", text)
     room = LONGEST_NAME - len(name) - len("__")
-    if len(safe) > room:
+    if hashed or len(safe) > room:
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         safe = f"{safe[: room - len(digest) - 1]}-{digest}"
     return f"{safe}__{name}"

@@ -230,6 +230,10 @@ def _with_requested(
                 }
                 # Some file systems know no capital letters.
                 other = names.setdefault(entry["run"].casefold(), entry)
+                if _cell_of(other) != _cell_of(entry) and settings:
+                    # Only here, so that runs that are there keep their names.
+                    entry["run"] = run_name(strength, seed, settings, hashed=True)
+                    other = names.setdefault(entry["run"].casefold(), entry)
                 if _cell_of(other) != _cell_of(entry):
                     raise UserError(
                         f"{words_of(other['settings'])} and {words_of(settings)} would share the"
