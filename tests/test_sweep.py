@@ -22,6 +22,7 @@ from tiny import sentence_pairs
 from nmt_ls.cli import main
 from nmt_ls.config import Config, CorpusConfig, DataConfig, LossConfig, TrainingConfig
 from nmt_ls.config_files import load_resolved, save_config
+from nmt_ls.config_languages import bleu_tokenizer
 from nmt_ls.errors import UserError
 from nmt_ls.study import finished as finished_module
 from nmt_ls.study import runs as runs_module
@@ -469,6 +470,35 @@ def test_a_plan_without_a_title_is_reported_without_one(reported):
     assert given["title"] == ""
     assert given["protocol"]["subwords"] == "99 unigram"
     assert given["protocol"]["checkpoint rule"].startswith("average of the last 1")
+
+
+def test_the_truth_is_split_into_words_as_the_runs_are(reported, monkeypatch):
+    folder, report, _ = reported
+    key = "evaluation.bleu_tokenize"
+    plan = json.loads((folder / "plan.json").read_text())
+    for entry in plan["runs"]:
+        name = "char" if entry["seed"] == 2 else "13a"
+        entry["settings"] = {key: name}
+        split = dataclasses.replace(CONFIG.evaluation, bleu_tokenize=name)
+        save_config(
+            dataclasses.replace(CONFIG, evaluation=split), folder / entry["run"] / "config.yaml"
+        )
+    (folder / "plan.json").write_text(json.dumps(plan))
+    truths = {
+        name: {"bleu_oracle": bleu, "sentences_in_all": 9}
+        for name, bleu in (("13a", 80.0), ("char", 95.0))
+    }
+    monkeypatch.setattr(
+        sweep_module, "truth_of", lambda config, _: {"test": truths[bleu_tokenizer(config)]}
+    )
+    given = []
+    monkeypatch.setattr(
+        "nmt_ls.study.report.write_report",
+        lambda _, comparison, *__, **___: given.append(comparison),
+    )
+    report()
+    found = {block["settings"][key]: block["truth"] for block in given[0]["tests"].values()}
+    assert found == truths
 
 
 def test_a_sweep_without_a_test_set_is_refused(workshop, tmp_path):

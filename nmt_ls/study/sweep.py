@@ -214,10 +214,10 @@ def report(sweep_dir: Path) -> str:
     refuse_other_tests(runs, configs, subwords)
     for run, config, pieces in zip(runs, configs, subwords, strict=True):
         run["loss"] = config.loss.kind
-        tests_and_pieces = f"{config.data.tests} {pieces.fingerprint}"
-        if tests_and_pieces not in truths:
-            truths[tests_and_pieces] = truth_of(config, pieces)
-        run["truth"] = truths[tests_and_pieces]
+        alike = f"{config.data.tests} {pieces.fingerprint} {bleu_tokenizer(config)}"
+        if alike not in truths:
+            truths[alike] = truth_of(config, pieces)
+        run["truth"] = truths[alike]
     title = json.loads((sweep_dir / "plan.json").read_text(encoding="utf-8")).get("title", "")
     comparison = compare(runs, title=title)
     for block in comparison["pooled"].values():
