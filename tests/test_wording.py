@@ -200,6 +200,11 @@ def test_perplexities_are_of_the_seeds_that_both_have():
         (mean_sd({"mean": 31.236, "sd": 0.149}), "31.24 ± 0.15"),
         (p_value(0.0004), "< 0.001"),
         (p_value(0.0404), "= 0.040"),
+        (p_value(0.04996), "= 0.04996"),
+        (p_value(0.0496), "= 0.0496"),
+        (p_value(0.0504), "= 0.0504"),
+        (p_value(0.05), "= 0.050"),
+        (p_value(0.0494), "= 0.049"),
         (p_value(None), "–"),
     ],
 )

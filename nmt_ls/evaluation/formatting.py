@@ -25,7 +25,10 @@ def mean_sd(summary: dict, digits: int = 2) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """`= 0.004`, `< 0.001`."""
+    """`= 0.004`, `< 0.001`; with more digits where 0.050 would not say on which side of it."""
     if p is None:
         return MISSING
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    digits = 3
+    while round(p, digits) == 0.05 != p:
+        digits += 1
+    return "< 0.001" if p < 0.001 else f"= {p:.{digits}f}"
