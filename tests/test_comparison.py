@@ -11,6 +11,7 @@ from nmt_ls.errors import UserError
 from nmt_ls.evaluation.calibration import calibration
 from nmt_ls.evaluation.translation import translation_metrics
 from nmt_ls.study.comparison import compare, results_csv, sentence, table
+from nmt_ls.study.report import write_report
 
 WORDS = [
     "der",
@@ -168,6 +169,21 @@ def test_one_seed_has_only_the_bootstrap_over_sentences():
     assert comparison["pooled"][""]["calibration"]["decided"] is False
     text = table(comparison, "flickr")
     assert "±" not in text and "over sentences]" in text
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+def test_a_single_sentence_is_resampled_for_no_interval(tmp_path, seeds):
+    runs = made_up_sweep((0.0, 0.1), seeds, sentences=1)
+    comparison = compare(runs, samples=20)
+    bleu = comparison["tests"]["flickr"]["by_smoothing"]["0.1"]["differences"]["bleu"]
+    assert (bleu["bootstrap"]["ci95"], bleu["bootstrap"]["p"], bleu["bootstrap"]["p_holm"]) == (
+        None, None, None,
+    )  # fmt: skip
+    text = sentence(comparison, "flickr")
+    assert ("(one seed, one sentence: no interval)" in text) is (seeds == (1,))
+    cells = table(comparison, "flickr").splitlines()[-1].split()
+    assert (cells[-1] == "–") is (seeds == (1,))
+    write_report(tmp_path, comparison, runs, title="", protocol={})
 
 
 def test_one_smoothing_is_nothing_to_compare():

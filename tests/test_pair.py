@@ -10,7 +10,13 @@ from test_significance import made_up
 
 from nmt_ls.cli import main
 from nmt_ls.errors import UserError
-from nmt_ls.evaluation.pair import Outputs, compare_pair, outputs_of_runs, pair_sentence
+from nmt_ls.evaluation.pair import (
+    Outputs,
+    compare_pair,
+    outputs_of_runs,
+    pair_sentence,
+    pair_table,
+)
 from nmt_ls.evaluation.translation import translation_metrics
 
 
@@ -71,6 +77,16 @@ def test_the_same_outputs_do_not_differ(outputs):
         )  # fmt: skip
     assert found["same_outputs"] == 80 and "by_source_length" not in found
     assert "same output for every sentence" in pair_sentence(found)
+
+
+def test_one_sentence_tells_nothing_apart():
+    found = compare_pair(Outputs([["eins zwei drei vier"]], ["eins"], ["eins zwei drei vier"]))
+    for r in found["metrics"].values():
+        assert r["difference"] != 0
+        assert (r["ci95"], r["p_bootstrap"], r["p_randomisation"]) == (None, None, None)
+    assert pair_sentence(found) == "One sentence: too few to tell the two apart."
+    row = pair_table(found, "test", "a", "b").splitlines()[4]
+    assert row.split()[-3:] == ["[–]", "–", "–"]
 
 
 def test_false_alarms_of_randomisation_are_about_five_percent():

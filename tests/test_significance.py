@@ -138,6 +138,15 @@ def test_equal_systems_do_not_differ():
     assert (result["difference"], result["ci95"], result["p"]) == (0.0, [0.0, 0.0], 1.0)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_sentence_has_no_interval_and_no_p(seeds):
+    systems, references = made_up([0.0, 0.5], sentences=1)
+    a, b = sentence_statistics(systems, references, "bleu")
+    found = hierarchical_bootstrap([a] * seeds, [b] * seeds, samples=20)
+    assert found["difference"] > 0 and found["seeds"] == seeds
+    assert (found["ci95"], found["p"]) == (None, None)
+
+
 def test_resamples_are_centred_on_the_score_with_the_spread_sacrebleu_finds():
     from sacrebleu.metrics import BLEU
 

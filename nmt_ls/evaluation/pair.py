@@ -81,8 +81,9 @@ def compare_pair(
       b − a, `ci95` of it (percentiles of our own bootstrap over sentences), `p_bootstrap` and
       `p_randomisation` (two-sided), `signature`, `signature_bootstrap`,
       `signature_randomisation`. A difference of exactly 0 has p = 1: sacreBLEU's count of larger
-      differences would make it the smallest p there is. With sources also `by_source_length`, of
-      `a` and `b`, as `breakdown.by_length`.
+      differences would make it the smallest p there is. Of one sentence the interval and the p are
+      None: nothing can be resampled. With sources also `by_source_length`, of `a` and `b`, as
+      `breakdown.by_length`.
 
     Raises:
       ValueError: no sentences, unequal numbers, or a sentence without reference.
@@ -111,10 +112,12 @@ def compare_pair(
     for metric, theirs in zip(_METRICS, list(tests["bs"][1])[1:], strict=True):
         a, b = (float(result.score) for result in tests["bs"][1][theirs])
         of_a, of_b = counts[metric]
-        p_values = {
+        p_values: dict[str, float | None] = {
             kind: 1.0 if a == b else float(scores[theirs][1].p_value)
             for kind, (_, scores) in tests.items()
         }
+        if len(outputs.a) < 2:
+            p_values = dict.fromkeys(p_values)
         metrics[metric] = {
             "a": a,
             "b": b,
@@ -179,6 +182,8 @@ def pair_sentence(found: dict[str, Any]) -> str:
     bleu = found["metrics"]["bleu"]
     if found["same_outputs"] == found["sentences"]:
         return "The two give the same output for every sentence: there is nothing to tell apart."
+    if found["sentences"] < 2:
+        return "One sentence: too few to tell the two apart."
     p_values = [bleu[f"p_{kind}"] for kind in _TESTS]
     if max(p_values) < ALPHA:
         better = "better" if bleu["difference"] > 0 else "worse"

@@ -103,6 +103,8 @@ class Resampled:
     """Percent."""
     resamples: np.ndarray
     """[samples] percent; entry i of two systems is over the same drawn sentences."""
+    sentences: int
+    """Of the test set."""
 
 
 def resample(
@@ -122,6 +124,7 @@ def resample(
     return Resampled(
         score=float(scores_from_statistics(statistics.sum(0, keepdims=True), metric)[0]),
         resamples=scores_from_statistics(resampled_sums(statistics, samples, seed), metric),
+        sentences=len(statistics),
     )
 
 
@@ -143,7 +146,8 @@ def hierarchical_difference(
       `difference` (system − baseline, points), `ci95` (percentiles of the resamples), `p`
       (two-sided: share of centred resamples at least as far from 0 as the difference, with the
       +1 that keeps it from being 0), `samples`, `seeds` (how many). With few seeds the interval
-      is too narrow by about √((S−1)/S) in what comes from seeds; the t-interval is not.
+      is too narrow by about √((S−1)/S) in what comes from seeds; the t-interval is not. `ci95`
+      and `p` are None with one sentence: every resample of it is itself.
     """
     if not systems or len(systems) != len(baselines):
         raise ValueError(f"{len(systems)} systems cannot be paired with {len(baselines)} baselines")
@@ -157,10 +161,11 @@ def hierarchical_difference(
     observed = float(np.mean([a.score - b.score for a, b in zip(systems, baselines, strict=True)]))
     # Equal systems differ by 0 in every resample: p = 1. The slack is for rounding only.
     extreme = np.sum(np.abs(means - means.mean()) >= abs(observed) - 1e-12)
+    known = systems[0].sentences > 1
     return {
         "difference": observed,
-        "ci95": percentiles(means),
-        "p": float((extreme + 1) / (samples + 1)),
+        "ci95": percentiles(means) if known else None,
+        "p": float((extreme + 1) / (samples + 1)) if known else None,
         "samples": samples,
         "seeds": count,
     }

@@ -19,11 +19,13 @@ OTHERS = ("sentences", "tokens", "bleu_signature")
 
 def evidence(difference: dict) -> dict | None:
     """What stands behind a BLEU or chrF difference: the t-test over seeds, or, with one seed,
-    the bootstrap over its sentences; `difference`, `ci95`, `p`, `p_holm` and `over`."""
+    the bootstrap over its sentences; `difference`, `ci95`, `p`, `p_holm` and `over`. None where
+    there is no interval: of one seed without stored translations, or with a single one."""
     if difference["ci95"] is not None:
         return difference | {"difference": difference["mean"], "over": "seeds"}
-    if difference.get("bootstrap"):
-        return difference["bootstrap"] | {"over": "sentences"}
+    resampled = difference.get("bootstrap")
+    if resampled and resampled["ci95"] is not None:
+        return resampled | {"over": "sentences"}
     return None
 
 

@@ -87,7 +87,8 @@ def _contrast(block: dict, epsilon: str) -> str:
         return f"{name} cannot be compared with {base} in BLEU: {why}"
     measured = f"{name} scored {number(bleu['mean'], 2, True)} BLEU against {base}"
     if found is None:
-        return f"{measured} (one seed, no stored translations: no interval)"
+        lacking = "one sentence" if bleu.get("bootstrap") else "no stored translations"
+        return f"{measured} (one seed, {lacking}: no interval)"
     # With one contrast Holm's correction changes nothing and need not be named.
     contrasts = corrected_together(block, found["over"])
     holm = f" after Holm over {contrasts} contrasts" if contrasts > 1 else ""
@@ -113,7 +114,7 @@ def _contrast(block: dict, epsilon: str) -> str:
         gain = number(bleu["mean"], 2, True)
         text = f"{name} shows no clear difference in BLEU from {base}: {gain} {facts}"
     sampled = bleu.get("bootstrap")
-    if sampled and _sign(sampled["ci95"]) != _sign(found["ci95"]):
+    if sampled and sampled["ci95"] and _sign(sampled["ci95"]) != _sign(found["ci95"]):
         text += f", {interval(sampled['ci95'])} over seeds and sentences"
     return text
 
