@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 from nmt_ls.config import Config, CorpusConfig, DecodingConfig, LossConfig
 
+LONGEST_NAME = 100
+"""Bytes of a test set's name; file systems end at 255, and more is put around it."""
+
 _EPSILON_ON_ALL = ("pytorch", "optax", "huggingface", "marian")
 
 
@@ -28,6 +31,11 @@ def _data(config: Config) -> Iterator[str]:
     for name in data.tests:
         if not re.fullmatch(r"[\w-]+", name):
             yield f"data.tests.{name}: a test set's name has letters, digits, _ and - only"
+        elif len(name.encode()) > LONGEST_NAME:
+            yield (
+                f"data.tests.{name}: a test set's name has at most {LONGEST_NAME} bytes, as it is "
+                "part of files' names; shorten it"
+            )
     for key, corpus in corpora(config).items():
         yield from _corpus(key, corpus)
     if isinstance(data.train.target, tuple) and len(data.train.target) > 1:

@@ -193,6 +193,17 @@ def test_bad_settings_are_named_with_a_way_out(small: Path, override: str, messa
             "data.tests.a.target names no file; kind=text needs two aligned files",
         ),
         (
+            ["data.tests.a b.source=x", "data.tests.a b.target=y"],
+            "data.tests.a b: a test set's name has letters, digits, _ and - only",
+        ),
+        (
+            [f"data.tests.{'ä' * 51}.source=x", f"data.tests.{'ä' * 51}.target=y"],
+            (
+                f"data.tests.{'ä' * 51}: a test set's name has at most 100 bytes, as it is part of "
+                "files' names; shorten it"
+            ),
+        ),
+        (
             ["training.schedule=cosine", "training.max_steps=1000"],
             (
                 "training.warmup_steps=1000 leaves no step of training.max_steps=1000 for the "

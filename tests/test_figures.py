@@ -1,6 +1,7 @@
 """Which figures are drawn, of what, and from which numbers."""
 
 import math
+import re
 
 import matplotlib.axes
 import pytest
@@ -11,7 +12,13 @@ from nmt_ls.study.comparison import compare
 from nmt_ls.study.figures import blocks_to_draw, draw_all, inline, png, quality, search, svg
 from nmt_ls.study.figures.blocks import blocks_of, pooled_blocks, rows_by_bucket
 from nmt_ls.study.figures.curves import learning_curves
-from nmt_ls.study.figures.drawing import against_smoothing, panel, smoothing_ticks, summaries
+from nmt_ls.study.figures.drawing import (
+    against_smoothing,
+    file_name,
+    panel,
+    smoothing_ticks,
+    summaries,
+)
 from nmt_ls.study.figures.gains import gains
 from nmt_ls.study.figures.quality import differences
 from nmt_ls.study.protocol import protocol_rows
@@ -243,6 +250,15 @@ def test_inline_pictures_can_share_a_page(pictures):
     assert 'id="x-' in markup and "metadata" not in markup
     assert "<dc:date>" not in document and svg(picture.figure) == document
     assert png(picture.figure) == png(picture.figure)
+
+
+def test_names_of_files_have_an_end():
+    for plain in ("flickr", "test_2016-de", "日本", "x" * 100):
+        assert file_name(plain) == plain
+    assert file_name("flickr (data.noise=0.2)") == "flickr_data.noise_0.2"
+    names = [file_name(text) for text in ("x" * 300, "x" * 301, "日" * 90, "日" * 91)]
+    assert len(set(names)) == 4
+    assert all(len(name.encode()) <= 111 and re.fullmatch(r"[\w.-]+", name) for name in names)
 
 
 def test_steps_without_a_number_are_not_drawn():

@@ -202,6 +202,18 @@ def test_broken_sweeps_are_refused_by_name(tmp_path):
         load_runs(tmp_path)
 
 
+@pytest.mark.parametrize("values", [("a/b", "a_b"), (f"{'long/' * 60}1", f"{'long/' * 60}2")])
+def test_settings_of_any_text_have_pictures_of_their_own(tmp_path, values):
+    runs = made_up_sweep((0.0, 0.1), (1, 2))
+    for run in runs:
+        run["settings"] = {"data.root": values[run["seed"] - 1]}
+    write_report(tmp_path, compare(runs, samples=20), runs, title="", protocol={})
+    drawn = {path.name for path in (tmp_path / "figures").glob("bleu_*.png")}
+    assert len(drawn) == 2 and max(map(len, drawn)) < 130
+    named = re.findall(r"\(figures/(bleu_[^)]*)\)", (tmp_path / "report.md").read_text())
+    assert set(named) == drawn
+
+
 def test_figures_of_each_test_set_are_apart_where_they_were_pooled():
     def picture(kind, label):
         return {"kind": kind, "label": label}

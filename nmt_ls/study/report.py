@@ -101,15 +101,21 @@ def _written_figures(folder: Path, pictures: Sequence[figures.Picture]) -> dict[
     """Write the figures; per section what the page needs of each."""
     shown: dict[str, list[dict]] = {}
     inline = 0
+    taken: set[str] = set()
     for picture in pictures:
+        name = picture.name
+        # Labels such as a/b and a_b have one name; some file systems know no capital letters.
+        if name.casefold() in taken:
+            name = figures.hashed(name, picture.label)
+        taken.add(name.casefold())
         document = figures.svg(picture.figure)
-        _write(folder / f"{picture.name}.svg", document)
-        _write(folder / f"{picture.name}.png", figures.png(picture.figure))
+        _write(folder / f"{name}.svg", document)
+        _write(folder / f"{name}.png", figures.png(picture.figure))
         inline += len(document)
         # What matplotlib wrote is markup; its texts were escaped there.
-        markup = Markup(figures.inline(document, picture.name, picture.caption))
-        entry = {name: getattr(picture, name) for name in ("name", "kind", "caption", "wide")}
-        entry["label"] = picture.label
+        markup = Markup(figures.inline(document, name, picture.caption))
+        entry = {key: getattr(picture, key) for key in ("kind", "label", "caption", "wide")}
+        entry["name"] = name
         entry["svg"] = markup if inline <= MOST_INLINE else None
         shown.setdefault(picture.section, []).append(entry)
     return shown

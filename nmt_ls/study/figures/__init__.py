@@ -8,9 +8,9 @@ from nmt_ls.study.comparison import Run, settings_text
 from nmt_ls.study.figures import curves as training
 from nmt_ls.study.figures import gains, likelihood, quality, search
 from nmt_ls.study.figures.blocks import Block, blocks_of, pooled_blocks
-from nmt_ls.study.figures.drawing import Picture, inline, png, style, svg
+from nmt_ls.study.figures.drawing import Picture, hashed, inline, png, style, svg
 
-__all__ = ["MOST_BLOCKS", "Picture", "blocks_to_draw", "draw_all", "inline", "png", "svg"]
+__all__ = ["MOST_BLOCKS", "Picture", "blocks_to_draw", "draw_all", "hashed", "inline", "png", "svg"]
 
 MOST_BLOCKS = 9
 """Of a large grid only so many blocks are drawn; the tables have them all."""

@@ -5,6 +5,7 @@ dash, so that nothing is lost in black and white.
 """
 
 import dataclasses
+import hashlib
 import io
 import math
 import re
@@ -24,6 +25,9 @@ DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1
 
 PANEL = (3.5, 2.7)
 """Inches of a panel: one fills the width of a telephone, three that of a screen."""
+
+LONGEST_LABEL = 100
+"""Bytes of a label in a file's name; file systems end at 255, and more is put around it."""
 
 _STYLE: Any = {
     "axes.axisbelow": True,
@@ -241,5 +245,12 @@ def inline(document: str, name: str, caption: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """Text as part of a file's name and of an element's id."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("_")
+    """Text as part of a file's name and of an element's id; what is too long is cut and hashed."""
+    name = re.sub(r"[^\w.-]+", "_", text).strip("_")
+    cut = name.encode()[:LONGEST_LABEL].decode(errors="ignore")
+    return cut if cut == name else hashed(cut, text)
+
+
+def hashed(name: str, text: str) -> str:
+    """A name that alone does not say which text it is of."""
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
