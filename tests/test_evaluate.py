@@ -1,8 +1,11 @@
 """Likelihood, evaluation and validation."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ from nmt_ls.data.evaluation_sets import EvaluationSet, fingerprint_now
 from nmt_ls.decoding.translator import Translator
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation import evaluate as evaluate_module
+from nmt_ls.evaluation import results as results_module
 from nmt_ls.evaluation.completeness import is_complete
 from nmt_ls.evaluation.evaluate import (
+    Evaluation,
     evaluate,
     files_as_set,
     make_validator,
@@ -129,6 +134,29 @@ def test_what_results_hold(run, tmp_path):
     for record, translation in zip(records, translations, strict=True):
         assert len(record["pieces"]) == len(translation.tokens)
         assert sum(record["token_log_probs"]) == pytest.approx(record["log_prob"], abs=1e-4)
+
+
+def test_everything_is_stored_under_one_lock(tmp_path, monkeypatch):
+    """And the translations that the results are of are ours, whosever file is there."""
+    data, held, written = evaluation_set([], []), [], []
+
+    @contextlib.contextmanager
+    def lock(path, *, wait):
+        held.append(path.name)
+        yield
+        held.pop()
+
+    def write(path: Path, text: str) -> None:
+        written.append((path.name, list(held)))
+        path.write_text("another's\n" if path.name == "test.txt" else text)
+
+    monkeypatch.setattr(results_module, "file_lock", lock)
+    monkeypatch.setattr(results_module, "write_beside", write)
+    store_results(tmp_path, data, Evaluation({}, [], []), None)
+    names = ["test.txt", "test.source.txt", "test.references.json", "test.jsonl", "results.json"]
+    assert written == [(name, [".results.lock"]) for name in names]
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["test"]["translations_sha256"] == hashlib.sha256(b"").hexdigest()
 
 
 def test_other_measures_when_asked_for(run):

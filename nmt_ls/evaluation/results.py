@@ -29,12 +29,6 @@ def store_results(
     and of the first reference `reference_nll` (Σ, nats) and `reference_tokens`.
     """
     results, translations, statistics = evaluation
-    folder = run_dir / "translations"
-    folder.mkdir(exist_ok=True)
-    write_beside(folder / f"{data.name}.txt", _lines([t.text for t in translations]))
-    write_beside(folder / f"{data.name}.source.txt", _lines(data.sources))
-    references = json.dumps(data.references, ensure_ascii=False)
-    write_beside(folder / f"{data.name}.references.json", references + "\n")
     records = [
         {
             "translation": t.text,
@@ -48,15 +42,25 @@ def store_results(
         for t, s in zip(translations, statistics, strict=True)
     ]
     lines = [json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records]
-    write_beside(folder / f"{data.name}.jsonl", "".join(lines))
+    outputs = {
+        "txt": _lines([t.text for t in translations]),
+        "source.txt": _lines(data.sources),
+        "references.json": json.dumps(data.references, ensure_ascii=False) + "\n",
+        "jsonl": "".join(lines),
+    }
     # Files are replaced one by one; this says whether the translations are those of the results.
-    digest = digest_of(folder / f"{data.name}.txt")
+    # Not of the file, which where there are no locks may already be another evaluation's.
+    digest = hashlib.sha256(outputs["txt"].encode("utf-8")).hexdigest()
+    folder = run_dir / "translations"
+    folder.mkdir(exist_ok=True)
     path = run_dir / "results.json"
     with contextlib.ExitStack() as stack:
-        # Of two evaluations that end together neither loses its entry; where the file system has
-        # no locks one might.
+        # Of two evaluations that end together neither loses its entry, nor are files of both left;
+        # where the file system has no locks that may happen.
         with contextlib.suppress(OSError):
             stack.enter_context(file_lock(run_dir / RESULTS_LOCK, wait=True))
+        for ending, text in outputs.items():
+            write_beside(folder / f"{data.name}.{ending}", text)
         stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         stored[data.name] = finite(results) | {"translations_sha256": digest}
         write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")

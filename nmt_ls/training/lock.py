@@ -12,7 +12,7 @@ from nmt_ls.parallel import is_main
 log = logging.getLogger("nmt_ls")
 
 RESULTS_LOCK = ".results.lock"
-"""In a run directory. Who changes results.json holds it."""
+"""In a run directory. Who changes results.json or translations/ holds it."""
 
 LOCK = ".lock"
 """In a run directory. Who trains holds a lock on it; a file that was left there does not matter."""
