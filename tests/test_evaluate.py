@@ -159,6 +159,14 @@ def test_everything_is_stored_under_one_lock(tmp_path, monkeypatch):
     assert stored["test"]["translations_sha256"] == hashlib.sha256(b"").hexdigest()
 
 
+def test_damaged_results_are_put_aside_and_cost_no_evaluation(tmp_path, caplog):
+    (tmp_path / "results.json").write_text('{"other": {"bleu": 1')
+    store_results(tmp_path, evaluation_set([], []), Evaluation({"bleu": 2.0}, [], []), None)
+    assert json.loads((tmp_path / "results.json").read_text())["test"]["bleu"] == 2
+    assert (tmp_path / "results.json.damaged").read_text() == '{"other": {"bleu": 1'
+    assert "results.json was damaged and is results.json.damaged now" in caplog.text
+
+
 def test_other_measures_when_asked_for(run):
     (data,) = sets_of(run, ["valid"])
     asked = dataclasses.replace(

@@ -205,6 +205,17 @@ def test_translations_of_another_evaluation_are_measured_again(measured, tmp_pat
     assert not is_evaluated(run_dir, config)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"test": {', b"[]", b'{"test": 1}', b"\xff", b"\0" * 9])
+def test_damaged_results_are_measured_again_and_named(measured, tmp_path, content):
+    run_dir, config = tmp_path / "run", averaging(0)
+    checkpointed(run_dir, config, 3, 6)
+    measured(run_dir, "6")
+    assert is_evaluated(run_dir, config)
+    (run_dir / "results.json").write_bytes(content)
+    assert not is_evaluated(run_dir, config)
+    assert outdated(run_dir, config) == "results.json is damaged"
+
+
 AVERAGE = "average of 3, 6"
 
 

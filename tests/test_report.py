@@ -198,7 +198,9 @@ def test_broken_sweeps_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match="1 lines but there are 40 references"):
         load_runs(tmp_path)
     (tmp_path / "smoothing_0.1_seed_1" / "results.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(
+        UserError, match=r"results\.json is damaged; evaluate smoothing_0\.1_seed_1"
+    ):
         load_runs(tmp_path)
 
 

@@ -1,13 +1,32 @@
 """Do stored results hold what would be measured now?"""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nmt_ls.config import Config, DecodingConfig
 from nmt_ls.config_languages import bleu_tokenizer
+from nmt_ls.errors import UserError
 from nmt_ls.evaluation.tokenizers import tokenizer_in
+
+
+def read_results(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """results.json of a run, by test set.
+
+    Raises:
+      UserError: it is empty, cut off or something else.
+      FileNotFoundError: there is none.
+    """
+    path = run_dir / "results.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no UTF-8
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise UserError(f"{path} is damaged; evaluate {run_dir.name} again")
+    return found
 
 
 def decisive_decoding(config: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,22 @@ from tabulate import tabulate
 
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.data.subwords import Subwords
+from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import read_results
 from nmt_ls.evaluation.evaluate import Evaluation
 from nmt_ls.file_lock import file_lock
 from nmt_ls.outputs import write_beside
 from nmt_ls.training.lock import RESULTS_LOCK
+
+log = logging.getLogger("nmt_ls")
 
 
 def store_results(
     run_dir: Path, data: EvaluationSet, evaluation: Evaluation, subwords: Subwords
 ) -> None:
     """Merge a test set's results into results.json; its outputs go to `translations/`.
+
+    A results.json that is damaged is put aside.
 
     There `NAME.txt` has the translations, `NAME.source.txt` the sources, `NAME.references.json` a
     list of references per sentence, and `NAME.jsonl` per sentence what tests of significance and
@@ -61,9 +68,20 @@ def store_results(
             stack.enter_context(file_lock(run_dir / RESULTS_LOCK, wait=True))
         for ending, text in outputs.items():
             write_beside(folder / f"{data.name}.{ending}", text)
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        stored = _stored(run_dir) if path.exists() else {}
         stored[data.name] = finite(results) | {"translations_sha256": digest}
         write_beside(path, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+
+
+def _stored(run_dir: Path) -> dict[str, Any]:
+    """results.json as it is; a damaged one is put aside and must not cost what was measured now."""
+    try:
+        return read_results(run_dir)
+    except UserError:
+        path = run_dir / "results.json"
+        aside = path.replace(path.with_name("results.json.damaged"))
+        log.warning("%s was damaged and is %s now; it is begun anew", path, aside.name)
+        return {}
 
 
 def digest_of(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Which runs are finished: trained, averaged and measured as their configurations say."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,12 @@ from nmt_ls.config import Config
 from nmt_ls.data.evaluation_sets import fingerprint_now
 from nmt_ls.data.subwords import Subwords
 from nmt_ls.errors import UserError
-from nmt_ls.evaluation.completeness import is_complete, other_decoding, other_tokenizer
+from nmt_ls.evaluation.completeness import (
+    is_complete,
+    other_decoding,
+    other_tokenizer,
+    read_results,
+)
 from nmt_ls.evaluation.evaluate import validation_fingerprint
 from nmt_ls.evaluation.results import digest_of
 from nmt_ls.training.checkpoints import average_steps, steps_in
@@ -58,10 +62,12 @@ def is_evaluated(run_dir: Path, config: Config) -> bool:
     Raises:
       UserError: a test set's text is gone.
     """
-    path = run_dir / "results.json"
-    if not path.exists():
+    if not (run_dir / "results.json").exists():
         return False
-    done = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        done = read_results(run_dir)
+    except UserError:  # measured again, it is written anew
+        return False
     # `evaluate` may since have measured another checkpoint or with another beam, and the
     # configuration may since name other text or ask for more.
     subwords = Subwords.load(run_dir)
@@ -116,7 +122,10 @@ def outdated(run_dir: Path, config: Config) -> str:
     """
     if _steps(run_dir) and not is_trained(run_dir, config):
         return "its training has not ended"
-    done = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    try:
+        done = read_results(run_dir)
+    except UserError:
+        return "results.json is damaged"
     for name in config.data.tests:
         found = done.get(name, {})
         if other := other_decoding(found, config):

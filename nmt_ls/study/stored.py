@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt_ls.errors import UserError
+from nmt_ls.evaluation.completeness import read_results
 from nmt_ls.study.comparison import Run
 from nmt_ls.study.plan_file import read_plan
 
@@ -31,7 +32,7 @@ def load_runs(sweep_dir: Path) -> list[Run]:
             continue
         run: Run = {name: planned[name] for name in ("label_smoothing", "seed", "run")}
         run |= {"settings": planned.get("settings", {})}
-        run |= {"results": _read_json(directory / "results.json")}
+        run |= {"results": read_results(directory)}
         run |= {"translations": {}, "references": {}, "sources": {}, "confidences": {}}
         for test in run["results"]:
             text = directory / "translations" / f"{test}.txt"
