@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_interchange_marian import FIXTURES, imported, native_run
+from safetensors.numpy import load_file, save_file
+from test_interchange_marian import FIXTURES, copied, imported, native_run
 from test_subwords import ENGLISH, GERMAN
 
 from nmt_ls.cli import main
@@ -178,7 +179,7 @@ def test_bfloat16_needs_torch(
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("name", ["pre, relu, all tied", "words"])
+@pytest.mark.parametrize("name", ["pre, relu, all tied", "words", "imported"])
 def test_the_three_lines_of_its_readme(
     name: str, runs: dict[str, LoadedRun], tmp_path: Path
 ) -> None:
@@ -188,11 +189,32 @@ def test_the_three_lines_of_its_readme(
     assert len(code.splitlines()) == 3
     # 2 · 512 + 20 tokens, one of which is the end; nothing is cut.
     assert "max_input_length=0, max_decoding_length=1043" in code
+    never = "suppress_sequences=[['<pad>'], ['<s>']]"
+    assert (never in code) is (name != "imported"), "an imported model cannot say them"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     (translation,) = eval(done.stdout)  # a list of one string
     assert isinstance(translation, str)
+
+
+@pytest.mark.parametrize("name", ["opus", "untied"])
+def test_a_banned_padding_is_never_said(name: str, tmp_path: Path) -> None:
+    """Zeros for the padding, as in every converted model, are no logit that takes part."""
+    folder = copied(name, tmp_path / "given")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["final_logits_bias"][0] -= 30  # of all others
+    for key in {"opus": ["model.shared.weight"], "untied": ["lm_head.weight"]}[name]:
+        tensors[key][-1] = 0
+    tensors["final_logits_bias"][0, -1] = 0
+    save_file(tensors, folder / "model.safetensors")
+    run = imported(folder, tmp_path / "run")
+    translator = exported(run, tmp_path / "model")
+    found = translator.translate_batch(pieces_of(run, "source", SOURCES), max_decoding_length=9)
+    assert not any("<pad>" in one.hypotheses[0] for one in found)
+    for theirs, ours in zip(their_log_probs(translator, run), our_log_probs(run), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4)
+    assert np.mean(np.concatenate(our_log_probs(run))) > -15, "normalised without the padding"
 
 
 def test_two_vocabularies(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from nmt_ls.config import DecodingConfig, ModelConfig
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.folders import whole_folder
+from nmt_ls.interchange.marian_weights import NEVER
 from nmt_ls.interchange.pieces import piece_list
 from nmt_ls.interchange.search import power_of_length
 from nmt_ls.model.layers import paper_positions, sinusoidal_positions
@@ -85,6 +86,8 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
             search += f", min_decoding_length={decoding.min_length}"
         if decoding.no_repeat_ngram:
             search += f", no_repeat_ngram_size={decoding.no_repeat_ngram}"
+        if never := _never_said(run):
+            search += f", suppress_sequences={never}"
         text = _README.format(
             name=run.config.name or run.run_dir.name,
             checkpoint=run.checkpoint,
@@ -175,6 +178,14 @@ def _longest_output(decoding: DecodingConfig, positions: int) -> int:
     longest = min(decoding.max_source_length, positions)
     limit = int(decoding.max_length_ratio * longest) + decoding.max_length_extra
     return min(limit, positions) - 1
+
+
+def _never_said(run: LoadedRun) -> list[list[str]]:
+    """Padding and start, which our search never puts out, unless the model gives them nothing."""
+    names, none = piece_list(run.subwords, "target"), np.zeros(run.subwords.target_size)
+    bias = run.params.get("output.bias", run.params.get("output_bias", none))
+    ids = sorted({run.subwords.pad, run.subwords.bos})
+    return [[names[i]] for i in ids if bias[i] > NEVER / 2]
 
 
 def _rows(kernel: np.ndarray) -> np.ndarray:

@@ -46,9 +46,11 @@ from nmt_ls.training.runs import LoadedRun, environment
 log = logging.getLogger("nmt_ls")
 
 KEPT = "huggingface.safetensors"
-"""What an imported run keeps for its export: key biases, and the JSON files as metadata."""
+"""What an imported run keeps for its export: tensors that the run lacks or has otherwise, and the
+JSON files as metadata."""
 
-_KEPT_FILES = ("config.json", "generation_config.json", TOKENIZER)
+GENERATION = "generation_config.json"
+_KEPT_FILES = ("config.json", GENERATION, TOKENIZER)
 
 
 def import_marian(folder: Path, run_dir: Path) -> None:
@@ -63,7 +65,8 @@ def import_marian(folder: Path, run_dir: Path) -> None:
         `run_dir` is there already.
     """
     folder = Path(folder)
-    marian, _ = read_marian_config(folder)
+    marian, raw = read_marian_config(folder)
+    generation = _generation_settings(folder, raw)
     subwords = read_subwords(folder, marian)
     tensors = read_weights(folder)
     positions, rows = positions_of(tensors, marian.d_model)
@@ -71,15 +74,16 @@ def import_marian(folder: Path, run_dir: Path) -> None:
     if positions == "learned" and rows is not None:
         model = dataclasses.replace(model, max_positions=rows)
     sizes = (marian.vocab_size, marian.target_size)
-    params, key_biases = params_of_marian(tensors, model, sizes, str(folder))
-    config = _config_of(folder, marian, model)
-    kept = {
+    banned = marian.pad_token_id if _bans_padding(marian, generation) else None
+    params, kept = params_of_marian(tensors, model, sizes, str(folder), banned)
+    config = _config_of(folder, marian, model, generation)
+    texts = {
         name: json.dumps(read_json(folder / name), ensure_ascii=False)
         for name in _KEPT_FILES
         if (folder / name).is_file()
     }
     with whole_folder(run_dir, "--run-dir") as beside:
-        write_tensors(beside / KEPT, key_biases, kept)
+        write_tensors(beside / KEPT, kept, texts)
         write_run(beside, config, subwords, params)
 
 
@@ -95,7 +99,24 @@ def write_run(
     save_config(config, run_dir / "config.yaml")
 
 
-def _config_of(folder: Path, marian: MarianConfig, model: Any) -> Config:
+def _generation_settings(folder: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """How `generate` searches: older models say it in `config.json`."""
+    there = (folder / GENERATION).is_file()
+    return {**raw, **(read_json(folder / GENERATION) if there else {})}
+
+
+def _bans_padding(marian: MarianConfig, generation: Mapping[str, Any]) -> bool:
+    """Whether padding is never put out, so that no probability is its own.
+
+    Marian has no padding: its converter adds a row of zeros, whose logit of 0 means nothing.
+    """
+    banned = generation.get("bad_words_ids") or []
+    return marian.pad_token_id == marian.decoder_start_token_id or [marian.pad_token_id] in banned
+
+
+def _config_of(
+    folder: Path, marian: MarianConfig, model: ModelConfig, generation: Mapping[str, Any]
+) -> Config:
     source, target = languages_of(folder)
     data = DataConfig(
         train=CorpusConfig(kind="none"), source_language=source, target_language=target
@@ -103,9 +124,7 @@ def _config_of(folder: Path, marian: MarianConfig, model: Any) -> Config:
     if model.positions == "learned":
         longest = min(data.max_length, model.max_positions)
         data = dataclasses.replace(data, max_length=longest)
-    beams = marian.num_beams
-    if (folder / "generation_config.json").is_file():
-        beams = read_json(folder / "generation_config.json").get("num_beams", beams)
+    beams = generation.get("num_beams")
     decoding = DecodingConfig()
     if isinstance(beams, int) and 1 <= beams <= 200:
         decoding = DecodingConfig(beam=beams)
@@ -126,12 +145,12 @@ def export_marian(run: LoadedRun, output: Path) -> None:
     Raises:
       UserError: Marian cannot express a setting of the run, or `output` is there already.
     """
-    key_biases: dict[str, np.ndarray] = {}
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, np.ndarray] = {}
+    files: dict[str, dict[str, Any]] = {}
     if (run.run_dir / KEPT).is_file():
-        key_biases, texts = read_tensors(run.run_dir / KEPT)
-        kept = {name: json.loads(text) for name, text in texts.items()}
-    model, subwords, before = _with_positions(run), run.subwords, kept.get("config.json", {})
+        kept, texts = read_tensors(run.run_dir / KEPT)
+        files = {name: json.loads(text) for name, text in texts.items()}
+    model, subwords, before = _with_positions(run), run.subwords, files.get("config.json", {})
     fields = marian_config_of(model, subwords.source_size, subwords.target_size, before)
     specials: dict[str, Any] = {
         "pad_token_id": subwords.pad,
@@ -141,14 +160,14 @@ def export_marian(run: LoadedRun, output: Path) -> None:
     languages = (run.config.data.source_language, run.config.data.target_language)
     with whole_folder(output, "--output") as beside:
         write_subwords(beside, subwords, languages, model.max_positions)
-        tensors = marian_of_params(run.params, model, key_biases)
+        tensors = marian_of_params(run.params, model, kept)
         write_tensors(beside / WEIGHTS, tensors, {"format": "pt"})
         write_json(beside / "config.json", {**before, "dtype": "float32", **fields, **specials})
-        generation = kept.get("generation_config.json") or _generation_of(run, model.max_positions)
-        write_json(beside / "generation_config.json", {**generation, **specials})
-        if TOKENIZER in kept:
+        generation = files.get(GENERATION) or _generation_of(run, model.max_positions)
+        write_json(beside / GENERATION, {**generation, **specials})
+        if TOKENIZER in files:
             written = read_json(beside / TOKENIZER)
-            write_json(beside / TOKENIZER, {**written, **kept[TOKENIZER]})
+            write_json(beside / TOKENIZER, {**written, **files[TOKENIZER]})
     if model.norm_epsilon != NORM_EPSILON:
         log.warning(
             "model.norm_epsilon=%g, but Marian's layer norms have %g: its logits will differ by "

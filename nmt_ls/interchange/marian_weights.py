@@ -2,7 +2,7 @@
 
 A PyTorch `Linear` holds its matrix as [out, in], we as [in, out]; queries, keys and values stand
 in one matrix here. Keys have no bias here, because softmax never sees it: those of an imported
-model are kept aside, so that an export gives them back.
+model are kept aside, so that an export gives them back. So is the bias of a banned padding.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,8 @@ Tensors = Mapping[str, np.ndarray]
 
 BIAS = "final_logits_bias"
 OUTPUT = "lm_head.weight"
+NEVER = np.float32(-1e4)
+"""The output bias of a banned padding: its probability is 0, also in half precision."""
 _EMBEDDINGS = {
     side: f"model.{stack}.embed_tokens.weight"
     for side, stack in (("source", "encoder"), ("target", "decoder"))
@@ -133,22 +135,23 @@ def paper_table(rows: int, width: int) -> np.ndarray:
 
 
 def params_of_marian(
-    tensors: Tensors, config: ModelConfig, sizes: tuple[int, int], where: str
+    tensors: Tensors, config: ModelConfig, sizes: tuple[int, int], where: str, banned: int | None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(our parameters, their key biases by name).
+    """(our parameters, by name what an export gives back: key biases, the output bias).
 
     Args:
       tensors: of the file.
       config: our settings of the model.
       sizes: vocabulary sizes of source and target.
       where: the folder, for messages.
+      banned: the padding, where it is never put out: it gets no probability.
 
     Raises:
       UserError: a tensor is missing, has another shape, or is none of Marian's; it is named.
     """
     given, width = Given(tensors, where), config.width
     params: dict[str, np.ndarray] = {}
-    key_biases: dict[str, np.ndarray] = {}
+    kept: dict[str, np.ndarray] = {}
     for (ours, names), size in zip(
         _aliases(config.tied_embeddings),
         sizes[1:] if config.tied_embeddings == "all" else sizes,
@@ -161,6 +164,9 @@ def params_of_marian(
     params[bias] = np.zeros(sizes[1], np.float32)
     if BIAS in given.left:  # transformers makes zeros of a missing one
         params[bias] = given.take(BIAS, (1, sizes[1]))[0]
+    if banned is not None:
+        kept[BIAS] = params[bias].copy()
+        params[bias][banned] = NEVER
     for ours, linears in _products(config):
         wide, narrow = config.feed_forward, width
         fan_out, fan_in = (wide, narrow) if linears[0].endswith("fc1") else (narrow, narrow)
@@ -171,7 +177,7 @@ def params_of_marian(
         params[f"{ours}.bias"] = np.concatenate(
             [bias for name, bias in biases.items() if not _is_key(name)]
         )
-        key_biases |= {f"{name}.bias": b for name, b in biases.items() if _is_key(name)}
+        kept |= {f"{name}.bias": b for name, b in biases.items() if _is_key(name)}
     for ours, theirs in _norms(config):
         params[f"{ours}.scale"] = given.take(f"{theirs}.weight", (width,))
         params[f"{ours}.bias"] = given.take(f"{theirs}.bias", (width,))
@@ -187,7 +193,7 @@ def params_of_marian(
             f"{where} has tensors that are no part of the model in its config.json: "
             f"{', '.join(names[:3])}{more}"
         )
-    return params, key_biases
+    return params, kept
 
 
 def _one_of(given: Given, names: list[str], shape: tuple[int, ...]) -> np.ndarray:
@@ -204,21 +210,21 @@ def _one_of(given: Given, names: list[str], shape: tuple[int, ...]) -> np.ndarra
 # --- ours to theirs --------------------------------------------------------------------------
 
 
-def marian_of_params(
-    params: Tensors, config: ModelConfig, key_biases: Tensors
-) -> dict[str, np.ndarray]:
+def marian_of_params(params: Tensors, config: ModelConfig, kept: Tensors) -> dict[str, np.ndarray]:
     """Tensors of `MarianMTModel` by name, tied ones once.
 
     Args:
       params: ours.
       config: their settings; what Marian cannot express is refused elsewhere.
-      key_biases: by name; zeros where one is missing.
+      kept: key biases by name, zeros where one is missing; the output bias of before the import.
     """
     tensors = {names[0]: params[ours] for ours, names in _aliases(config.tied_embeddings)}
     size = len(params["target_embedding.table"])
     bias = params.get("output_bias", np.zeros(size, np.float32))
     if config.tied_embeddings == "none":
         tensors[OUTPUT], bias = params["output.kernel"].T, params["output.bias"]
+    if BIAS in kept:
+        bias = np.where(bias == NEVER, kept[BIAS], bias)
     tensors[BIAS] = bias[None]
     for ours, linears in _products(config):
         kernels = np.split(params[f"{ours}.kernel"], len(linears), axis=1)
@@ -226,8 +232,8 @@ def marian_of_params(
         biases = dict(zip(biased, np.split(params[f"{ours}.bias"], len(biased)), strict=True))
         for name, kernel in zip(linears, kernels, strict=True):
             tensors[f"{name}.weight"] = kernel.T
-            kept = key_biases.get(f"{name}.bias", np.zeros(kernel.shape[1], np.float32))
-            tensors[f"{name}.bias"] = biases.get(name, kept)
+            none = np.zeros(kernel.shape[1], np.float32)
+            tensors[f"{name}.bias"] = biases.get(name, kept.get(f"{name}.bias", none))
     for ours, theirs in _norms(config):
         tensors[f"{theirs}.weight"] = params[f"{ours}.scale"]
         tensors[f"{theirs}.bias"] = params[f"{ours}.bias"]
