@@ -250,6 +250,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "no <pad>": (_no_pad, ["no <pad>"]),
     "an id beyond": (lambda f: edit(f / "vocab.json", more=142), ["'more' has the id 142", "141"]),
     "an id twice": (lambda f: edit(f / "vocab.json", more=5), ["same id 5"]),
+    "an added word": (
+        lambda f: (f / "added_tokens.json").write_text('{"covid": 142}'),
+        ["added token 'covid'", "only language codes"],
+    ),
+    "an added code beyond": (
+        lambda f: (f / "added_tokens.json").write_text('{">>quy<<": 142}'),
+        ["'>>quy<<' has the id 142", "141"],
+    ),
     "other pieces": (_strangers, ["pieces of source.spm", "different models"]),
 }
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from nmt_ls.data.segmenters import Pieces
 
-_LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)
+LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)
+"""What Marian's tokenizer takes off the start of a text before it segments the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,5 +92,5 @@ class Listed(Pieces):
 
 def _without_code(text: str) -> tuple[list[str], str]:
     """The language code at the start, if any, and the rest."""
-    found = _LANGUAGE_CODE.match(text)
+    found = LANGUAGE_CODE.match(text)
     return ([found[0]], text[found.end() :]) if found else ([], text)

@@ -24,7 +24,9 @@ from nmt_ls.interchange.marian_config import (
     read_marian_config,
 )
 from nmt_ls.interchange.marian_subwords import (
+    ADDED,
     TOKENIZER,
+    added_codes,
     languages_of,
     read_subwords,
     write_subwords,
@@ -50,7 +52,8 @@ KEPT = "huggingface.safetensors"
 JSON files as metadata."""
 
 GENERATION = "generation_config.json"
-_KEPT_FILES = ("config.json", GENERATION, TOKENIZER)
+_KEPT_FILES = ("config.json", GENERATION, TOKENIZER, ADDED)
+_ADDED_CODES = "added codes"
 
 
 def import_marian(folder: Path, run_dir: Path) -> None:
@@ -82,6 +85,7 @@ def import_marian(folder: Path, run_dir: Path) -> None:
         for name in _KEPT_FILES
         if (folder / name).is_file()
     }
+    texts[_ADDED_CODES] = json.dumps(added_codes(folder), ensure_ascii=False)
     with whole_folder(run_dir, "--run-dir") as beside:
         write_tensors(beside / KEPT, kept, texts)
         write_run(beside, config, subwords, params)
@@ -159,7 +163,10 @@ def export_marian(run: LoadedRun, output: Path) -> None:
     }
     languages = (run.config.data.source_language, run.config.data.target_language)
     with whole_folder(output, "--output") as beside:
-        write_subwords(beside, subwords, languages, model.max_positions)
+        added = files.get(_ADDED_CODES, {})
+        write_subwords(beside, subwords, languages, model.max_positions, added)
+        if ADDED in files:
+            write_json(beside / ADDED, files[ADDED])
         tensors = marian_of_params(run.params, model, kept)
         write_tensors(beside / WEIGHTS, tensors, {"format": "pt"})
         write_json(beside / "config.json", {**before, "dtype": "float32", **fields, **specials})

@@ -1,11 +1,12 @@
 """The files of a `MarianTokenizer` and our subwords, each from the other."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nmt_ls.data.segmenters import Pieces, read_model
 from nmt_ls.data.subwords import Subwords
-from nmt_ls.data.vocabularies import Vocabulary
+from nmt_ls.data.vocabularies import LANGUAGE_CODE, Vocabulary
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.marian_config import MarianConfig
 from nmt_ls.interchange.pieces import piece_list
@@ -13,7 +14,7 @@ from nmt_ls.interchange.tensors import read_json, write_json
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-TOKENIZER = "tokenizer_config.json"
+TOKENIZER, ADDED = "tokenizer_config.json", "added_tokens.json"
 _SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}
 
 
@@ -29,8 +30,10 @@ def read_subwords(folder: Path, marian: MarianConfig) -> Subwords:
     if settings.get("separate_vocabs"):
         files = [VOCABULARY, TARGET_VOCABULARY]
     sizes = [marian.vocab_size, marian.target_size]
+    added = [added_codes(folder), {}]  # beside a list of its own the target side gets none
     lists = [
-        _pieces(folder / name, size) for name, size in zip(files, sizes[-len(files) :], strict=True)
+        _pieces(folder / name, size, more)
+        for name, size, more in zip(files, sizes[-len(files) :], added, strict=False)
     ]
     if marian.vocab_size != marian.target_size and len(lists) == 1:
         raise UserError(
@@ -39,8 +42,7 @@ def read_subwords(folder: Path, marian: MarianConfig) -> Subwords:
         )
     ids = {}
     for token, usual in _SPECIAL.items():
-        piece = settings.get(token, usual)
-        piece = piece.get("content", usual) if isinstance(piece, dict) else str(piece)
+        piece = _content(settings.get(token, usual), usual)
         found = {pieces.index(piece) if piece in pieces else -1 for pieces in lists}
         if -1 in found or len(found) > 1:
             what = f"no {piece}" if -1 in found else f"{piece} under different ids"
@@ -67,10 +69,42 @@ def read_subwords(folder: Path, marian: MarianConfig) -> Subwords:
     return Subwords(models[TARGET], source, vocabulary=vocabulary)
 
 
-def _pieces(path: Path, size: int) -> tuple[str | None, ...]:
+def _content(token: Any, usual: str = "") -> str:
+    """The text of a token, which a tokenizer's settings have alone or with its properties."""
+    return str(token.get("content", usual) if isinstance(token, dict) else token)
+
+
+def added_codes(folder: Path) -> dict[str, int]:
+    """Ids of the language codes that a tokenizer has beside `vocab.json`, as fine-tuning adds them.
+
+    Raises:
+      UserError: it has other tokens there, which it finds anywhere in a text, as ours cannot.
+    """
+    settings = read_json(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else {}
+    added = dict(read_json(folder / ADDED)) if (folder / ADDED).is_file() else {}
+    for index, token in (settings.get("added_tokens_decoder") or {}).items():
+        added[_content(token)] = int(index) if str(index).isdecimal() else index
+    listed = read_json(folder / VOCABULARY)
+    special = {_content(value) for key, value in settings.items() if key.endswith("_token")}
+    special |= set(_SPECIAL.values())
+    found = {}
+    for piece, index in added.items():
+        if piece in special or (piece in listed and listed[piece] == index):
+            continue
+        code = LANGUAGE_CODE.match(piece)
+        if code is None or code[0] != piece:
+            raise UserError(
+                f"{folder}: the tokenizer has an added token {piece!r}, which is not supported: "
+                "only language codes can be added (>>xx<<)"
+            )
+        found[piece] = index
+    return found
+
+
+def _pieces(path: Path, size: int, added: Mapping[str, int]) -> tuple[str | None, ...]:
     """The piece of each of `size` ids."""
     found: list[str | None] = [None] * size
-    for piece, index in read_json(path).items():
+    for piece, index in [*read_json(path).items(), *added.items()]:
         if not isinstance(index, int) or not 0 <= index < size:
             raise UserError(
                 f"{path}: {piece!r} has the id {index!r}; config.json allows 0 to {size - 1}"
@@ -104,7 +138,11 @@ def languages_of(folder: Path) -> tuple[str, str]:
 
 
 def write_subwords(
-    folder: Path, subwords: Subwords, languages: tuple[str, str], longest: int
+    folder: Path,
+    subwords: Subwords,
+    languages: tuple[str, str],
+    longest: int,
+    added: Mapping[str, int],
 ) -> None:
     """The files of a `MarianTokenizer`.
 
@@ -113,6 +151,7 @@ def write_subwords(
       subwords: any but of pretokenized text.
       languages: codes of source and target.
       longest: `model_max_length`.
+      added: tokens that stand elsewhere than in `vocab.json` (`added_codes`).
 
     Raises:
       UserError: the text is pretokenized.
@@ -126,9 +165,9 @@ def write_subwords(
     (folder / TARGET).write_bytes(subwords.target_model)
     source = piece_list(subwords, "source")
     target = piece_list(subwords, "target")
-    write_json(folder / VOCABULARY, _ids(source))
+    write_json(folder / VOCABULARY, _ids(source, added))
     if source != target:
-        write_json(folder / TARGET_VOCABULARY, _ids(target))
+        write_json(folder / TARGET_VOCABULARY, _ids(target, {}))
     settings: dict[str, Any] = {
         "tokenizer_class": "MarianTokenizer",
         "source_lang": languages[0],
@@ -142,6 +181,10 @@ def write_subwords(
     write_json(folder / TOKENIZER, settings)
 
 
-def _ids(pieces: list[str]) -> dict[str, int]:
-    """As `vocab.json`, without the ids that have no piece."""
-    return {piece: index for index, piece in enumerate(pieces) if piece != f"<extra_{index}>"}
+def _ids(pieces: list[str], added: Mapping[str, int]) -> dict[str, int]:
+    """As `vocab.json`, without the ids that have no piece or stand elsewhere."""
+    return {
+        piece: index
+        for index, piece in enumerate(pieces)
+        if piece != f"<extra_{index}>" and piece not in added
+    }
