@@ -178,6 +178,9 @@ def write_subwords(
         "unk_token": source[subwords.unk],
         "eos_token": source[subwords.eos],
     }
+    if subwords.bos != subwords.pad:
+        # Only special tokens are left out of a text, and `generate` puts this one at its start.
+        settings["bos_token"] = target[subwords.bos]
     write_json(folder / TOKENIZER, settings)
 
 
