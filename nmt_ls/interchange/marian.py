@@ -32,7 +32,7 @@ from nmt_ls.interchange.marian_subwords import (
     write_subwords,
 )
 from nmt_ls.interchange.marian_weights import marian_of_params, params_of_marian, positions_of
-from nmt_ls.interchange.search import power_of_length
+from nmt_ls.interchange.search import decoding_of, generation_of
 from nmt_ls.interchange.tensors import (
     WEIGHTS,
     read_json,
@@ -128,10 +128,9 @@ def _config_of(
     if model.positions == "learned":
         longest = min(data.max_length, model.max_positions)
         data = dataclasses.replace(data, max_length=longest)
-    beams = generation.get("num_beams")
-    decoding = DecodingConfig()
-    if isinstance(beams, int) and 1 <= beams <= 200:
-        decoding = DecodingConfig(beam=beams)
+    decoding, refused = decoding_of(generation)
+    if refused:
+        log.warning("%s: the search here has no %s and does without", folder, ", ".join(refused))
     config = Config(name=folder.resolve().name, data=data, model=model, decoding=decoding)
     if marian.tied == "all":
         return config
@@ -170,7 +169,9 @@ def export_marian(run: LoadedRun, output: Path) -> None:
         tensors = marian_of_params(run.params, model, kept)
         write_tensors(beside / WEIGHTS, tensors, {"format": "pt"})
         write_json(beside / "config.json", {**before, "dtype": "float32", **fields, **specials})
-        generation = files.get(GENERATION) or _generation_of(run, model.max_positions)
+        generation = _generation_of(run, model.max_positions)
+        if GENERATION in files:
+            generation = _with_changes(files[GENERATION], before, run.config.decoding)
         write_json(beside / GENERATION, {**generation, **specials})
         if TOKENIZER in files:
             written = read_json(beside / TOKENIZER)
@@ -195,16 +196,24 @@ def _with_positions(run: LoadedRun) -> ModelConfig:
     return dataclasses.replace(model, max_positions=longest)
 
 
+def _with_changes(
+    generation: dict[str, Any], raw: Mapping[str, Any], decoding: DecodingConfig
+) -> dict[str, Any]:
+    """What an import read, with the settings that the run has otherwise by now."""
+    before = generation_of(decoding_of({**raw, **generation})[0])
+    now = generation_of(decoding)
+    return {**generation, **{name: now[name] for name in now if now[name] != before[name]}}
+
+
 def _generation_of(run: LoadedRun, longest: int) -> dict[str, Any]:
     """How `generate` searches as we do: beam, lengths, what is never put out."""
     decoding, subwords = run.config.decoding, run.subwords
-    shortest = {"min_new_tokens": decoding.min_length} if decoding.min_length else {}
-    repeated = {"no_repeat_ngram_size": decoding.no_repeat_ngram}
+    settings = generation_of(decoding)
+    for optional in ("min_new_tokens", "no_repeat_ngram_size"):
+        if not settings[optional]:
+            del settings[optional]
     return {
-        **shortest,
-        **(repeated if decoding.no_repeat_ngram else {}),
-        "num_beams": decoding.beam,
-        "length_penalty": power_of_length(decoding),
+        **settings,
         "max_length": longest,
         "bad_words_ids": [[index] for index in sorted({subwords.pad, subwords.bos})],
         "forced_eos_token_id": subwords.eos,

@@ -1,7 +1,8 @@
 """Which settings of our search other toolkits have."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nmt_ls.config import DecodingConfig
@@ -26,6 +27,40 @@ def not_expressed(decoding: DecodingConfig) -> list[str]:
 def power_of_length(decoding: DecodingConfig) -> float:
     """The exponent of the length that a score is divided by, the end counted; 1 for GNMT's."""
     return {"none": 0.0, "average": decoding.length_alpha}.get(decoding.length_penalty, 1.0)
+
+
+_GENERATION = {
+    "num_beams": "beam",
+    "length_penalty": "length_alpha",
+    "no_repeat_ngram_size": "no_repeat_ngram",
+    "min_new_tokens": "min_length",
+}
+"""Hugging Face's name of each setting that `generate` shares with us, and ours."""
+
+
+def generation_of(decoding: DecodingConfig) -> dict[str, float]:
+    """What `generate` shares with us, as `generation_config.json` says it."""
+    ours = dataclasses.replace(decoding, length_alpha=power_of_length(decoding))
+    return {theirs: getattr(ours, name) for theirs, name in _GENERATION.items()}
+
+
+def decoding_of(generation: Mapping[str, Any]) -> tuple[DecodingConfig, list[str]]:
+    """(the search of a `generation_config.json`, settings in it that ours cannot have).
+
+    The inverse of `generation_of`; what is not there is as by default.
+    """
+    found: dict[str, Any] = {}
+    refused = []
+    for theirs, name in _GENERATION.items():
+        value, least = generation.get(theirs), int(name == "beam")
+        if value is None:
+            continue
+        whole = type(value) is int or (name == "length_alpha" and type(value) is float)
+        if whole and least <= value < (201 if name == "beam" else math.inf):
+            found[name] = float(value) if name == "length_alpha" else value
+        else:
+            refused.append(f"{theirs}={value}")
+    return dataclasses.replace(DecodingConfig(), **found), refused
 
 
 def plain_search(decoding: DecodingConfig) -> tuple[DecodingConfig, list[str]]:
