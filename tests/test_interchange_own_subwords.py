@@ -49,3 +49,18 @@ def test_special_tokens_are_left_out_of_texts(trainer: dict[str, int], tmp_path:
     assert len(rows) > 5 and theirs.batch_decode(rows, skip_special_tokens=True) == subwords.decode(
         [row[1:] for row in rows]
     )
+
+
+@pytest.mark.parametrize("trainer", [{}, {"user_defined_symbols": [">>de<<", ">>fr<<"]}])
+def test_codes_among_our_pieces_are_told(
+    trainer: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_pieces(tmp_path / "run", **trainer)
+    exported(run.run_dir, tmp_path / "out")
+    told = capsys.readouterr().err
+    assert ("language codes as pieces (>>de<<, >>fr<<)" in told) is bool(trainer), told
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.MarianTokenizer.from_pretrained(tmp_path / "out")
+    texts = [">>de<< bread", "bread"]
+    ours, others = run.subwords.encode_source(texts), theirs(texts)["input_ids"]
+    assert ours[0] != others[0] and ours[1] == others[1]

@@ -1,5 +1,6 @@
 """The files of a `MarianTokenizer` and our subwords, each from the other."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from nmt_ls.errors import UserError
 from nmt_ls.interchange.marian_config import MarianConfig
 from nmt_ls.interchange.pieces import piece_list
 from nmt_ls.interchange.tensors import read_json, write_json
+
+log = logging.getLogger("nmt_ls")
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
@@ -161,6 +164,8 @@ def write_subwords(
             "--to huggingface: Marian cannot express data.pretokenized=true: its tokenizer "
             "segments with SentencePiece"
         )
+    if subwords.vocabulary is None:
+        _warn_of_codes(subwords.source_model or subwords.target_model)
     (folder / SOURCE).write_bytes(subwords.source_model or subwords.target_model)
     (folder / TARGET).write_bytes(subwords.target_model)
     source = piece_list(subwords, "source")
@@ -182,6 +187,18 @@ def write_subwords(
         # Only special tokens are left out of a text, and `generate` puts this one at its start.
         settings["bos_token"] = target[subwords.bos]
     write_json(folder / TOKENIZER, settings)
+
+
+def _warn_of_codes(model: bytes) -> None:
+    """Says which pieces of ours `MarianTokenizer` takes off a text before it segments the rest."""
+    codes = [piece for piece in Pieces(model).pieces() if LANGUAGE_CODE.search(piece)]
+    if codes:
+        more = ", …" if len(codes) > 3 else ""
+        log.warning(
+            "the subwords have language codes as pieces (%s%s): MarianTokenizer segments a text "
+            "that begins with one otherwise, so that its ids may differ from ours",
+            ", ".join(codes[:3]), more,
+        )  # fmt: skip
 
 
 def _ids(pieces: list[str], added: Mapping[str, int]) -> dict[str, int]:
