@@ -196,6 +196,11 @@ def test_the_three_lines_of_its_readme(
     )
     (translation,) = eval(done.stdout)  # a list of one string
     assert isinstance(translation, str)
+    assert ('[[">>de<<", *source.encode(' in code) is (name == "imported")
+    if name == "imported":
+        config = dataclasses.replace(runs[name].config.decoding, stopping="first_k")
+        (ours,) = Translator.of([runs[name]], config).translate([">>de<<A sentence."])
+        assert translation == ours.text and len(translation.split()) > 1
 
 
 @pytest.mark.parametrize("name", ["opus", "untied"])

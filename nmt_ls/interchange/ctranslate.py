@@ -3,6 +3,7 @@
 Source: CTranslate2's `specs/transformer_spec.py` (version 4.8, revision 7 of TransformerSpec).
 """
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nmt_ls.config import DecodingConfig, ModelConfig
+from nmt_ls.data.vocabularies import LANGUAGE_CODE
 from nmt_ls.errors import UserError
 from nmt_ls.interchange.folders import whole_folder
 from nmt_ls.interchange.marian_weights import NEVER
@@ -38,7 +40,14 @@ tokens and translations to 256. With `max_input_length=0` nothing is cut, and a 
 
 _WITH_PIECES = """import ctranslate2, sentencepiece as sp
 model, source, target = ctranslate2.Translator("{folder}"), *(sp.SentencePieceProcessor(model_file=f"{folder}/{{side}}.spm") for side in ("source", "target"))
-print([target.decode(found.hypotheses[0]) for found in model.translate_batch(source.encode(["A sentence."], out_type=str), {search})])"""  # noqa: E501
+print([{decoded} for found in model.translate_batch({encoded}, {search})])"""  # noqa: E501
+
+_ENCODED = 'source.encode(["A sentence."], out_type=str)'
+_ENCODED_CODE = '[[{code}, *source.encode("A sentence.", out_type=str)]]'
+"""Models for several languages are told by the first piece which one is wanted."""
+_DECODED = "target.decode(found.hypotheses[0])"
+_DECODED_LISTED = f'{_DECODED}.replace("▁", " ").strip()'
+"""Pieces that only the other side's model knows come out as they are."""
 
 _WITH_WORDS = """import ctranslate2
 model = ctranslate2.Translator("{folder}")
@@ -91,10 +100,19 @@ def export_ctranslate2(run: LoadedRun, output: Path, quantization: str | None = 
         text = _README.format(
             name=run.config.name or run.run_dir.name,
             checkpoint=run.checkpoint,
-            lines=lines.format(folder=folder, search=search),
+            lines=lines.format(folder=folder, search=search, **_texts(run)),
             positions=positions,
         )
         (beside / "README.md").write_text(text, encoding="utf-8")
+
+
+def _texts(run: LoadedRun) -> dict[str, str]:
+    """How the README's lines make pieces of a text and a text of pieces."""
+    if run.subwords.vocabulary is None:
+        return {"encoded": _ENCODED, "decoded": _DECODED}
+    code = next((p for p in piece_list(run.subwords, "source") if LANGUAGE_CODE.match(p)), None)
+    encoded = _ENCODED if code is None else _ENCODED_CODE.format(code=json.dumps(code))
+    return {"encoded": encoded, "decoded": _DECODED_LISTED}
 
 
 def specification(run: LoadedRun) -> Any:
