@@ -209,6 +209,15 @@ def _strangers(folder: Path) -> None:
     path.write_text(json.dumps({(p if p in kept else f"x{i}"): i for p, i in pieces.items()}))
 
 
+def _index(weight_map: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        index = {"weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return apply
+
+
 FC1 = "model.encoder.layers.1.fc1.weight"
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
@@ -220,6 +229,17 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "torn weights": (
         lambda f: (f / "model.safetensors").write_bytes(b"\x08" * 40),
         ["model.safetensors is damaged"],
+    ),
+    "a list of files": (_index(["part-0.safetensors"]), ["names no files beside it"]),
+    "a file of no name": (_index({"x": 7, "y": "part"}), ["names no files beside it"]),
+    "a file elsewhere": (_index({"x": "../part.safetensors"}), ["names no files beside it"]),
+    "more ids than memory": (
+        _config(vocab_size=10**11, decoder_vocab_size=10**11),
+        ["model.shared.weight has shape [142, 16]", "[100000000000, 16]"],
+    ),
+    "odd added tokens": (
+        lambda f: edit(f / "tokenizer_config.json", added_tokens_decoder=[">>quy<<"]),
+        ["added_tokens_decoder is no JSON object"],
     ),
     "missing": (_tensors(lambda t: t.pop(FC1)), [f"no tensor {FC1}"]),
     "extra": (

@@ -70,7 +70,6 @@ def import_marian(folder: Path, run_dir: Path) -> None:
     folder = Path(folder)
     marian, raw = read_marian_config(folder)
     generation = _generation_settings(folder, raw)
-    subwords = read_subwords(folder, marian)
     tensors = read_weights(folder)
     positions, rows = positions_of(tensors, marian.d_model)
     model = model_config_of(marian, positions)
@@ -79,6 +78,7 @@ def import_marian(folder: Path, run_dir: Path) -> None:
     sizes = (marian.vocab_size, marian.target_size)
     banned = marian.pad_token_id if _bans_padding(marian, generation) else None
     params, kept = params_of_marian(tensors, model, sizes, str(folder), banned)
+    subwords = read_subwords(folder, marian)  # of as many ids as the tables have rows, by now
     config = _config_of(folder, marian, model, generation)
     texts = {
         name: json.dumps(read_json(folder / name), ensure_ascii=False)
@@ -114,8 +114,8 @@ def _bans_padding(marian: MarianConfig, generation: Mapping[str, Any]) -> bool:
 
     Marian has no padding: its converter adds a row of zeros, whose logit of 0 means nothing.
     """
-    banned = generation.get("bad_words_ids") or []
-    return marian.pad_token_id == marian.decoder_start_token_id or [marian.pad_token_id] in banned
+    banned, pad = generation.get("bad_words_ids"), marian.pad_token_id
+    return pad == marian.decoder_start_token_id or (isinstance(banned, list) and [pad] in banned)
 
 
 def _config_of(

@@ -85,7 +85,10 @@ def added_codes(folder: Path) -> dict[str, int]:
     """
     settings = read_json(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else {}
     added = dict(read_json(folder / ADDED)) if (folder / ADDED).is_file() else {}
-    for index, token in (settings.get("added_tokens_decoder") or {}).items():
+    decoder = settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise UserError(f"{folder / TOKENIZER}: added_tokens_decoder is no JSON object")
+    for index, token in decoder.items():
         added[_content(token)] = int(index) if str(index).isdecimal() else index
     listed = read_json(folder / VOCABULARY)
     special = {_content(value) for key, value in settings.items() if key.endswith("_token")}

@@ -42,9 +42,14 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     if (folder / WEIGHTS).is_file():
         return read_tensors(folder / WEIGHTS)[0]
     if (folder / _INDEX).is_file():
-        names = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise UserError(f"{folder / _INDEX} names no files beside it")
+        files = read_json(folder / _INDEX).get("weight_map")
+        files = list(files.values()) if isinstance(files, dict) else []
+        if not files or not all(isinstance(f, str) and Path(f).name == f for f in files):
+            raise UserError(
+                f"{folder / _INDEX} names no files beside it (weight_map); get it anew, or write "
+                "it again with save_pretrained"
+            )
+        names = sorted(set(files))
         return {k: v for name in names for k, v in read_tensors(folder / name)[0].items()}
     if (folder / "pytorch_model.bin").is_file():
         raise UserError(
