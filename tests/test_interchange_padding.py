@@ -1,5 +1,6 @@
 """Marian's padding, whose logit of 0 means nothing, takes no part in what is translated."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from test_interchange_marian import (
     MODELS,
     copied,
     edit,
+    exported,
     imported,
     logits_of,
     without_padding,
@@ -54,3 +56,8 @@ def test_padding_that_is_not_the_start_keeps_its_bias_unless_banned(
     found = run.params["output_bias"]
     assert found[141] == (given[141] if bias is None else bias)
     np.testing.assert_array_equal(found[:141], given[:141])
+    # A start that the tokenizer does not name stays without a name.
+    exported(run.run_dir, tmp_path / "back")
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        back, before = (json.loads((f / name).read_text()) for f in (tmp_path / "back", folder))
+        assert back == {**before, **({"decoder_start_token_id": 3} if "gen" in name else {})}

@@ -175,6 +175,7 @@ def export_marian(run: LoadedRun, output: Path) -> None:
         write_json(beside / GENERATION, {**generation, **specials})
         if TOKENIZER in files:
             written = read_json(beside / TOKENIZER)
+            written.pop("bos_token", None)  # theirs, if they have one
             write_json(beside / TOKENIZER, {**written, **files[TOKENIZER]})
     if model.norm_epsilon != NORM_EPSILON:
         log.warning(

@@ -111,12 +111,13 @@ def _pieces(path: Path, size: int, added: Mapping[str, int]) -> tuple[str | None
     """The piece of each of `size` ids."""
     found: list[str | None] = [None] * size
     for piece, index in [*read_json(path).items(), *added.items()]:
+        where = path.parent if piece in added else path
         if not isinstance(index, int) or not 0 <= index < size:
             raise UserError(
-                f"{path}: {piece!r} has the id {index!r}; config.json allows 0 to {size - 1}"
+                f"{where}: {piece!r} has the id {index!r}; config.json allows 0 to {size - 1}"
             )
         if found[index] is not None:
-            raise UserError(f"{path}: {piece!r} and {found[index]!r} have the same id {index}")
+            raise UserError(f"{where}: {piece!r} and {found[index]!r} have the same id {index}")
         found[index] = piece
     return tuple(found)
 
