@@ -85,7 +85,6 @@ _PENALISED = ("decoding.length_penalty", lambda kind: kind != "none")
 _READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "data.joiner": ("data.pretokenized", lambda given: given),
     "subwords.sampling_alpha": ("subwords.sampling_candidates", lambda count: count > 1),
-    "model.max_positions": ("model.positions", lambda kind: kind == "learned"),
     "loss.label_smoothing": ("loss.kind", lambda kind: kind == "label_smoothing"),
     "loss.beta": ("loss.kind", lambda kind: kind != "label_smoothing"),
     "loss.alpha": ("loss.kind", lambda kind: kind == "generalized_entropy"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from test_interchange_marian import FIXTURES, copied, imported, native_run
+from test_interchange_marian import FIXTURES, copied, edit, imported, native_run
 from test_subwords import ENGLISH, GERMAN
 
 from nmt_ls.cli import main
@@ -213,6 +213,8 @@ def test_a_banned_padding_is_never_said(name: str, tmp_path: Path) -> None:
         tensors[key][-1] = 0
     tensors["final_logits_bias"][0, -1] = 0
     save_file(tensors, folder / "model.safetensors")
+    pad = len(tensors["final_logits_bias"][0]) - 1
+    edit(folder / "config.json", bad_words_ids=[[pad]])
     run = imported(folder, tmp_path / "run")
     translator = exported(run, tmp_path / "model")
     found = translator.translate_batch(pieces_of(run, "source", SOURCES), max_decoding_length=9)

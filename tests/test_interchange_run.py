@@ -57,7 +57,6 @@ def test_translate_score_and_fine_tune(tmp_path: Path, capsys: pytest.CaptureFix
     for name, value in tensors.items():
         if name.endswith("k_proj.bias"):
             assert not value.any() and before[name].any()
-    assert tensors["final_logits_bias"][0, -1] == pytest.approx(-1e4), "padding stays banned"
     assert json.loads((tmp_path / "back" / "vocab.json").read_text()) == json.loads(
         (FIXTURES / "opus" / "vocab.json").read_text()
     )

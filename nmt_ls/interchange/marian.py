@@ -112,10 +112,11 @@ def _generation_settings(folder: Path, raw: Mapping[str, Any]) -> dict[str, Any]
 def _bans_padding(marian: MarianConfig, generation: Mapping[str, Any]) -> bool:
     """Whether padding is never put out, so that no probability is its own.
 
-    Marian has no padding: its converter adds a row of zeros, whose logit of 0 means nothing.
+    Marian has no padding: its converter adds a row of zeros, whose logit of 0 means nothing, and
+    bans it. A model that transformers has trained from the beginning has learned its logit.
     """
-    banned, pad = generation.get("bad_words_ids"), marian.pad_token_id
-    return pad == marian.decoder_start_token_id or (isinstance(banned, list) and [pad] in banned)
+    banned = generation.get("bad_words_ids")
+    return isinstance(banned, list) and [marian.pad_token_id] in banned
 
 
 def _config_of(
