@@ -36,6 +36,8 @@ def test_other_text() -> None:
     checked(NEW, OLD, pieces="x")  # the digest is of the subwords too
     checked(NEW, OLD, settings={1: {"data.noise": 0.2}})
     checked(NEW, {})  # of an older version
+    with pytest.raises(UserError, match="r1 and r2 were evaluated on different text"):
+        checked({}, NEW, OLD)
 
 
 def test_other_checkpoints() -> None:

@@ -36,7 +36,8 @@ def refuse_other_tests(
 ) -> None:
     """Nothing, unless runs of the same settings were measured on other text or other checkpoints.
 
-    Which step was best, or where patience ran out, is each run's own: those are not compared.
+    Which step was best, or where patience ran out, is each run's own: those are not compared. Nor
+    is what results of older versions do not say.
 
     Raises:
       UserError: it names two that were, and in what.
@@ -48,16 +49,17 @@ def refuse_other_tests(
         for test in config.data.tests:
             measured = run["results"].get(test, {})
             text, checkpoint = measured.get("fingerprint"), measured.get("checkpoint")
-            name, first = texts.setdefault((group, test, pieces.fingerprint), (run["run"], text))
-            if None not in (first, text) and first != text:
+            key = (group, test, pieces.fingerprint)
+            name, first = texts.setdefault(key, (run["run"], text)) if text else ("", text)
+            if first != text:
                 raise UserError(
                     f"{name} and {run['run']} were evaluated on different text of {test}\n"
                     "`nmt-ls sweep` evaluates both on what it is now"
                 )
-            if config.training.patience or not config.training.average_last:
+            if config.training.patience or not (config.training.average_last and checkpoint):
                 continue
             name, first = steps.setdefault((group, test), (run["run"], checkpoint))
-            if None not in (first, checkpoint) and first != checkpoint:
+            if first != checkpoint:
                 raise UserError(
                     f"{name} was measured as {first}, {run['run']} as {checkpoint}, so that they"
                     " cannot be compared\ntrain all runs with one training.checkpoint_every, in"
