@@ -4,6 +4,9 @@ import re
 
 from nmt_ls.config import Config
 
+DEFAULT_TOKENIZER = "13a"
+"""sacreBLEU's for languages with white space."""
+
 _TOKENIZERS = {
     **dict.fromkeys(("zh", "zho", "chi", "cmn"), "zh"),
     **dict.fromkeys(("ja", "jpn", "jap"), "ja-mecab"),
@@ -18,4 +21,4 @@ def bleu_tokenizer(config: Config) -> str:
     if named != "auto":
         return named
     language = re.split(r"[-_]", config.data.target_language.lower())[0]
-    return _TOKENIZERS.get(language, "13a")
+    return _TOKENIZERS.get(language, DEFAULT_TOKENIZER)

@@ -44,10 +44,11 @@ def _unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
         note("subwords", subwords, _OF_SUBWORD_TRAINING, "beside subwords.model_file")
     elif config.data.pretokenized:
         note("subwords", subwords, _OF_SENTENCEPIECE, "with data.pretokenized=true")
+    defaults = Config()
     for key, (other, reads) in _READ_WITH.items():
         if not reads(_value(config, other)):
             why = f"with {other}={shown(_value(config, other))}"
-            unread[key] = (_value(config, key), _value(Config(), key), why)
+            unread[key] = (_value(config, key), _value(defaults, key), why)
     if config.evaluation.strategies:  # which draw
         unread.pop("decoding.seed", None)
     if "mbr" in config.evaluation.strategies:

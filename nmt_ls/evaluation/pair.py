@@ -18,6 +18,7 @@ from tabulate import tabulate
 from nmt_ls.decoding.files import read_lines
 from nmt_ls.errors import UserError
 from nmt_ls.evaluation.breakdown import by_length
+from nmt_ls.evaluation.completeness import read_results
 from nmt_ls.evaluation.formatting import interval, number, p_value
 from nmt_ls.evaluation.resampling import SAMPLES
 from nmt_ls.evaluation.significance import ALPHA, paired_bootstrap
@@ -273,12 +274,8 @@ def _together(sets: Sequence[Outputs]) -> Outputs:
 
 def _tokenizer_of(run: Path, name: str) -> str:
     """How the words of a test set were split when a run was evaluated."""
-    path = run / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return tokenizer_in(results.get(name, {}).get("bleu_signature") or "")
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{path} is damaged; `nmt-ls evaluate {run}` writes it anew") from None
+    results = read_results(run) if (run / "results.json").exists() else {}
+    return tokenizer_in(results.get(name, {}).get("bleu_signature") or "")
 
 
 def _stored(run: Path) -> list[str]:

@@ -12,9 +12,8 @@ from typing import get_args
 from sacrebleu.metrics import BLEU
 
 from nmt_ls.config import BleuTokenizer
+from nmt_ls.config_languages import DEFAULT_TOKENIZER as DEFAULT
 from nmt_ls.errors import UserError
-
-DEFAULT = "13a"
 
 NAMES = tuple(name for name in get_args(BleuTokenizer) if name != "auto")
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from nmt_ls.config import Config
 from nmt_ls.config_files import resolved_dict, with_settings
 from nmt_ls.errors import UserError
-from nmt_ls.study.grid import Grid, combinations, run_name, words_of
+from nmt_ls.study.grid import Grid, combinations, run_name
 from nmt_ls.study.plan_file import Entry, entries_of, text_of, write_plan
 
 log = logging.getLogger("nmt_ls")
@@ -143,8 +143,7 @@ def make_plan(
 
     Raises:
       UserError: the directory is something else's; a setting of the grid that does not exist, that
-        a grid cannot vary, or whose values do not fit; two cells in one directory; what `check`
-        raises.
+        a grid cannot vary, or whose values do not fit; what `check` raises.
     """
     if sweep_dir.exists() and not sweep_dir.is_dir():
         raise UserError(f"{sweep_dir} is a file; choose another --run-dir")
@@ -230,15 +229,10 @@ def _with_requested(
                 }
                 # Some file systems know no capital letters.
                 other = names.setdefault(entry["run"].casefold(), entry)
-                if _cell_of(other) != _cell_of(entry) and settings:
+                if _cell_of(other) != _cell_of(entry):
                     # Only here, so that runs that are there keep their names.
                     entry["run"] = run_name(strength, seed, settings, hashed=True)
                     other = names.setdefault(entry["run"].casefold(), entry)
-                if _cell_of(other) != _cell_of(entry):
-                    raise UserError(
-                        f"{words_of(other['settings'])} and {words_of(settings)} would share the"
-                        f" directory {entry['run']}; give them a sweep each"
-                    )
                 requested.add(entry["run"])
                 if other is entry:
                     entries.append(entry)

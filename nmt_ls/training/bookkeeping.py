@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nmt_ls.compilation import CompilationCounter
 from nmt_ls.config import Config
-from nmt_ls.config_languages import bleu_tokenizer
+from nmt_ls.config_languages import DEFAULT_TOKENIZER, bleu_tokenizer
 from nmt_ls.data.batches import Batch, BatchPlan
 from nmt_ls.data.evaluation_sets import EvaluationSet
 from nmt_ls.losses import scheduled_smoothing
@@ -82,7 +82,7 @@ class Bookkeeping:
         if self.validate is not None and not self.finished:
             fingerprint = held_out.fingerprint if held_out is not None else ""
             metric = config.training.best_metric
-            if metric == "bleu" and (split := bleu_tokenizer(config)) != "13a":
+            if metric == "bleu" and (split := bleu_tokenizer(config)) != DEFAULT_TOKENIZER:
                 fingerprint += f" {split}"
             progress.will_measure(metric, fingerprint)
         self.strength = "label_smoothing" if config.loss.kind == "label_smoothing" else "beta"
